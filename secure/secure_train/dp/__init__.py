@@ -1,0 +1,72 @@
+"""Differentially private training: clipping, noise, sampling, accounting, evaluation, statement.
+
+The unit of privacy is one record; the guarantee is add-or-remove-one, with replace-one reported beside it.
+"""
+
+from secure_train.dp.accounting import (
+    CrossCheck,
+    Mechanism,
+    calibrate,
+    cross_check,
+    epsilon,
+    epsilon_replace_one,
+)
+from secure_train.dp.adjacency import Adjacency
+from secure_train.dp.clipping import ClippedSum, GhostClipper, LossFunction, clipped_gradient_sum
+from secure_train.dp.errors import (
+    AccountingDisagreement,
+    DPError,
+    InvalidParameterError,
+    NoiseReuseError,
+    RemovalTestFailed,
+    UnsupportedModel,
+)
+from secure_train.dp.evaluation import (
+    EvaluationPlan,
+    NoisyMetrics,
+    bounded_sum,
+    evaluate_private,
+    noisy_count,
+)
+from secure_train.dp.noise import GaussianNoise
+from secure_train.dp.removal import removal_test
+from secure_train.dp.sampling import PoissonSampler
+from secure_train.dp.statement import DPStatement, EvaluationRelease, build_statement
+from secure_train.dp.step import AllReduce, PrivateStep, StepDigest, sum_over_workers
+from secure_train.dp.validation import check_model
+
+__all__ = [
+    "AccountingDisagreement",
+    "Adjacency",
+    "AllReduce",
+    "ClippedSum",
+    "CrossCheck",
+    "DPError",
+    "DPStatement",
+    "EvaluationPlan",
+    "EvaluationRelease",
+    "GaussianNoise",
+    "GhostClipper",
+    "InvalidParameterError",
+    "LossFunction",
+    "Mechanism",
+    "NoiseReuseError",
+    "NoisyMetrics",
+    "PoissonSampler",
+    "PrivateStep",
+    "RemovalTestFailed",
+    "StepDigest",
+    "UnsupportedModel",
+    "bounded_sum",
+    "build_statement",
+    "calibrate",
+    "check_model",
+    "clipped_gradient_sum",
+    "cross_check",
+    "epsilon",
+    "epsilon_replace_one",
+    "evaluate_private",
+    "noisy_count",
+    "removal_test",
+    "sum_over_workers",
+]
