@@ -1,0 +1,5 @@
+"""``python -m secure_train.cli`` is ``secure-train``."""
+
+from secure_train.cli.main import main
+
+main()

@@ -1,0 +1,31 @@
+"""``spec``: the job file itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from secure_train.cli.output import note
+from secure_train.spec import json_schema, load_job
+
+app = typer.Typer(help="The job file's format.", no_args_is_help=True)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of job.yaml."""
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")
+
+
+@app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="A job.yaml.", exists=True, dir_okay=False)],
+    overrides: Annotated[list[str] | None, typer.Option("--set", help="a.b=c, as in submit.")] = None,
+) -> None:
+    """Check a job file, without a control plane; every error at once."""
+    job = load_job(file, overrides=overrides or [])
+    note(f"{file} is a valid {job.kind}")

@@ -1,0 +1,271 @@
+"""The commands against a control plane, as the people who use them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_shell import EXAMPLES, Shell
+
+REGISTER = [
+    "--project",
+    "census",
+    "--purpose",
+    "statistics",
+    "--budget-epsilon",
+    "3",
+    "--budget-delta",
+    "1e-5",
+]
+
+
+def test_login_takes_the_token_from_stdin_and_keeps_it_private(shell: Shell, server: Any) -> None:
+    token = server.tokens["user:erin"]
+    answer = shell("login", "--url", server.url, "--name", "work", stdin=f"{token}\n")
+    assert answer.status == 0
+    assert "user:erin" in answer.out
+    assert token not in answer.out + answer.err
+    contexts = shell.config / "contexts.toml"
+    assert contexts.stat().st_mode & 0o777 == 0o600
+    listed = shell("context", "list", "-o", "json")
+    assert listed.data == [{"name": "work", "url": server.url, "current": True}]
+    assert shell("jobs", "list").status == 0
+    unknown = shell("context", "use", "elsewhere")
+    assert (unknown.status, unknown.out) == (2, "")
+    assert "work" in unknown.err
+
+
+def test_a_revoked_token_is_4(admin: Shell, server: Any, tmp_path: Path) -> None:
+    person = "user:mallory"
+    created = admin(
+        "people", "create", person, "--role", "engineer", "--project", "census", "-o", "json"
+    ).data
+    assert created[0]["roles"] == ["engineer"]
+    issued = admin("people", "token", person, "--days", "1", "-o", "json").data
+    mallory = Shell(tmp_path, SECURE_TRAIN_URL=server.url, SECURE_TRAIN_TOKEN=issued["secret"])
+    assert mallory("projects", "list", "-o", "json").data[0]["id"] == "census"
+    assert admin("people", "revoke", person, issued["token"]["id"]).status == 0
+    answer = mallory("projects", "list", "-o", "json")
+    assert answer.status == 4
+    assert answer.error["code"] == "not_authenticated"
+
+
+def test_a_wrong_name_is_refused_before_anything_is_sent(admin: Shell) -> None:
+    answer = admin("people", "create", "Alice Smith", "-o", "json")
+    assert answer.status == 2
+    assert "id:" in answer.error["message"]
+
+
+def test_an_inferred_schema_must_be_confirmed(olivia: Shell, some_rows: Path) -> None:
+    answer = olivia("data", "register", some_rows, "--name", "inferred", "--target", "income", *REGISTER)
+    assert (answer.status, answer.out) == (2, "")
+    assert "lower and upper of age" in answer.err
+    assert "--schema" in answer.err
+    assert "--yes" in answer.err
+    data = olivia(
+        "data",
+        "register",
+        some_rows,
+        "--name",
+        "inferred",
+        "--target",
+        "income",
+        "--yes",
+        "-o",
+        "json",
+        *REGISTER,
+    ).data
+    assert data["versions"][0]["training_rows"] + data["versions"][0]["holdout_rows"] == 3000
+    assert data["owner"] == "user:olivia"
+    again = olivia(
+        "data",
+        "register",
+        some_rows,
+        "--name",
+        "inferred",
+        "--target",
+        "income",
+        "--yes",
+        "-o",
+        "json",
+        *REGISTER,
+    )
+    assert (again.status, again.error["code"]) == (1, "conflict")
+
+
+def test_a_draft_is_a_schema_that_can_be_given_back(shell: Shell, some_rows: Path, tmp_path: Path) -> None:
+    from secure_train.spec import load_schema
+
+    answer = shell("data", "draft", some_rows, "--target", "income")
+    assert answer.status == 0
+    assert load_schema(answer.out).target.name == "income"
+    missing = shell("data", "draft", some_rows, "--target", "salary")
+    assert missing.status == 2
+    assert "salary" in missing.err
+
+
+def test_bad_rows_are_reported_with_their_lines(olivia: Shell, tmp_path: Path) -> None:
+    lines = (EXAMPLES / "data" / "adult.csv").read_text("utf-8").splitlines()[:200]
+    lines[41] = lines[41].replace(lines[41].split(",")[0], "unknown", 1)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("\n".join(lines) + "\n", "utf-8")
+    schema = EXAMPLES / "adult" / "adult.schema.yaml"
+    answer = olivia("data", "register", bad, "--name", "bad", "--schema", schema, "-o", "json", *REGISTER)
+    assert answer.status == 2
+    assert [(d["line"], d["path"]) for d in answer.error["details"]] == [(42, "age")]
+
+
+def test_a_dry_run_shows_cost_and_decision_and_submits_nothing(erin: Shell, job_file: Path) -> None:
+    before = erin("jobs", "list", "-o", "json").data
+    plan = erin("submit", job_file, "--dry-run", "-o", "json").data
+    assert plan["allowed"] is True
+    assert plan["fits_budget"] is True
+    assert plan["noise_multiplier"] > 0
+    assert plan["epsilon"] == 3.0
+    assert plan["training_epsilon"] + plan["evaluation_epsilon"] == pytest.approx(plan["epsilon"])
+    people = erin("submit", job_file, "--dry-run")
+    assert f"{plan['noise_multiplier']:.4f}" in people.out
+    assert erin("jobs", "list", "-o", "json").data == before
+
+
+def test_a_dry_run_of_what_would_be_denied_is_3_with_plan_and_reason(erin: Shell, job_file: Path) -> None:
+    answer = erin("submit", job_file, "--dry-run", "--set", "metadata.purpose=marketing", "-o", "json")
+    assert answer.status == 3
+    assert answer.json["data"]["allowed"] is False
+    assert answer.error["code"] == "denied"
+    assert answer.json["data"]["decision_id"] in answer.error["hint"]
+
+
+def test_a_denied_submission_is_3_and_can_be_explained(erin: Shell, job_file: Path) -> None:
+    answer = erin("submit", job_file, "--set", "metadata.purpose=marketing", "-o", "json")
+    assert answer.status == 3
+    error = answer.error
+    assert error["code"] == "denied_by_policy"
+    assert error["reason"] == "purpose-not-allowed"
+    assert error["decision_id"] in error["hint"]
+    explained = erin("policy", "explain", error["decision_id"], "-o", "json").data
+    assert explained["result"] == "deny"
+    assert explained["request"]["context"]["purpose"] == "marketing"
+    people = erin("submit", job_file, "--set", "metadata.purpose=marketing")
+    assert (people.status, people.out) == (3, "")
+    assert "secure-train policy explain dec_" in people.err
+
+
+def test_what_exceeds_the_budget_is_3(olivia: Shell, erin: Shell, server: Any, job_file: Path) -> None:
+    answer = erin(
+        "submit",
+        job_file,
+        "--set",
+        "privacy.epsilon=7.5",
+        "--set",
+        "privacy.evaluation.epsilon=0.1",
+        "-o",
+        "json",
+    )
+    assert answer.status == 0, answer.out
+    job = answer.data["id"]
+    refused = erin("submit", job_file, "-o", "json")
+    assert refused.status == 3
+    assert refused.error["code"] == "denied_by_budget"
+    budget = server.shell(olivia.folder, "user:olivia")("data", "budget", "census/adult", "-o", "json").data
+    assert budget["reserved_epsilon"] >= 7.5
+    assert erin("jobs", "cancel", job, "-o", "json").data["state"] == "cancelled"
+
+
+def test_the_life_of_a_queued_job(erin: Shell, job_file: Path) -> None:
+    submitted = erin("submit", job_file, "--idempotency-key", "life")
+    job = submitted.out.strip()
+    assert submitted.status == 0
+    assert submitted.out == f"{job}\n"
+    assert f"secure-train jobs logs -f {job}" in submitted.err
+    assert erin("submit", job_file, "--idempotency-key", "life").out.strip() == job
+    waited = erin("submit", job_file, "--idempotency-key", "life", "--wait", "--timeout", "1", "-o", "json")
+    assert waited.status == 5
+    assert waited.error["code"] == "timed_out"
+    assert waited.json["data"]["id"] == job
+    shown = erin("jobs", "show", job)
+    assert "income" in shown.out
+    assert erin("jobs", "logs", job, "-o", "json").data[0]["message"].startswith("submitted by user:erin")
+    followed = erin.start("jobs", "logs", "-f", job)
+    time.sleep(1)
+    assert followed.poll() is None
+    assert erin("jobs", "cancel", job).out == f"{job} cancelled\n"
+    out, err = followed.communicate()
+    assert followed.returncode == 1
+    assert "submitted by user:erin" in out
+    assert "cancelled" in err
+    ended = erin("submit", job_file, "--idempotency-key", "life", "--follow", "-o", "json")
+    assert ended.status == 1
+    assert ended.error["code"] == "job_failed"
+    assert ended.json["data"]["state"] == "cancelled"
+    report = erin("jobs", "report", job, "--output", "report.html")
+    assert report.out == "report.html\n"
+    assert job in (erin.folder / "report.html").read_text("utf-8")
+    assert erin("jobs", "show", "job_nothing", "-o", "json").status == 3
+
+
+def test_wait_and_follow_exclude_each_other(erin: Shell, job_file: Path) -> None:
+    assert erin("submit", job_file, "--wait", "--follow").status == 2
+
+
+def test_an_export_verifies_offline_and_a_changed_one_does_not(admin: Shell, shell: Shell) -> None:
+    written = admin("audit", "export", "--to", "audit.jsonl")
+    assert written.out == "audit.jsonl\n"
+    key = admin("audit", "prove", "0", "-o", "json").data["checkpoint"]["verifier_key"]
+    offline = Shell(admin.folder)
+    verified = offline("audit", "verify", "audit.jsonl", "--key", key, "-o", "json").data
+    assert verified["verified"] is True
+    assert verified["complete"] is True
+    content = (admin.folder / "audit.jsonl").read_text("utf-8")
+    (admin.folder / "audit.jsonl").write_text(content.replace("user:erin", "user:eric", 1), "utf-8")
+    changed = offline("audit", "verify", "audit.jsonl", "--key", key, "-o", "json")
+    assert changed.status == 1
+    assert changed.error["code"] == "tampered"
+
+
+def test_the_trail_is_held_against_the_checkpoint_that_was_kept(admin: Shell) -> None:
+    first = admin("audit", "verify", "-o", "json").data
+    second = admin("audit", "verify", "-o", "json").data
+    assert second["events"] > first["events"]
+    (kept,) = (admin.config / "checkpoints").iterdir()
+    origin, size, root, *rest = kept.read_text("utf-8").split("\n")
+    forged = root[:-2] + ("A=" if root[-2] != "A" else "B=")
+    kept.write_text("\n".join([origin, size, forged, *rest]), "utf-8")
+    answer = admin("audit", "verify", "-o", "json")
+    assert answer.status == 1
+    assert answer.error["code"] == "tampered"
+
+
+def test_events_are_filtered_by_type_and_time(admin: Shell) -> None:
+    created = admin("audit", "list", "--type", "principal.created", "-o", "json").data
+    assert {event["type"] for event in created} == {"principal.created"}
+    since = admin("audit", "list", "--since", "2999-01-01T00:00+01:00", "-o", "json")
+    assert since.data == []
+    wrong = admin("audit", "list", "--since", "yesterday")
+    assert wrong.status == 2
+    assert "--since" in wrong.err
+
+
+def test_an_engineer_may_not_read_the_trail(erin: Shell) -> None:
+    assert erin("audit", "list").status == 3
+
+
+def test_keys_are_listed_without_their_secrets(admin: Shell) -> None:
+    keys = admin("keys", "list", "-o", "json").data
+    assert {key["kind"] for key in keys} == {"key-encryption", "signing"}
+    assert not [key for key in keys if "secret" in json.dumps(key) or "private" in json.dumps(key)]
+
+
+def test_policies_and_decisions_can_be_read(admin: Shell) -> None:
+    assert "purpose-not-allowed" in admin("policy", "show").out
+    denied = admin("policy", "decisions", "--result", "deny", "-o", "json").data
+    assert {decision["result"] for decision in denied} <= {"deny"}
+
+
+def test_nothing_to_list_says_what_to_do_on_stderr(erin: Shell) -> None:
+    answer = erin("models", "list")
+    assert (answer.status, answer.out) == (0, "")
+    assert "submit" in answer.err
