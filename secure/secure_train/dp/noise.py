@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-import numpy as np
 import torch
 
 from secure_train.dp.errors import InvalidParameterError
-from secure_train.dp.keyed import Words, derive, require_key, require_position
+from secure_train.dp.gaussian import add_gaussian
+from secure_train.dp.keyed import derive, require_key, require_position
+
+
+class Noise(Protocol):
+    """One worker's share of the noise of every step, as a pure function of a secret key and the position."""
+
+    @property
+    def world_size(self) -> int:
+        """The number W of workers whose shares are summed."""
+
+    def add_to(self, total: torch.Tensor, std_total: float, epoch: int, step: int) -> None:
+        """Add this worker's share to a flat tensor, in place."""
+
+    def model_seed(self, epoch: int, step: int) -> int:
+        """A seed for the model's own randomness at this step; see `GaussianNoise.model_seed`."""
 
 
 @dataclass(frozen=True)
@@ -21,16 +36,14 @@ class GaussianNoise:
     N(0, std_total²), the noise that the accountant is told of. The sum must be formed before anything
     non-linear (compression, clipping, rounding per worker) happens: a single share protects less by √W.
 
-    The noise is a pure function of (key, rank, world_size, std_total, epoch, step) and of the shapes: a step
-    run again after a crash gets the same noise. The total deviation and the number of workers are part of the
-    derivation, so that no two differently scaled releases share a normal vector (their difference would
-    cancel the noise). Releasing two *different* sums at one position would cancel it too; `PrivateStep`
-    refuses that within a process, its digest chain reveals it across processes.
+    The noise is a pure function of (key, rank, world_size, std_total, epoch, step) and of the kind of device:
+    a step run again after a crash gets the same noise. The total deviation and the number of workers are part
+    of the derivation, so that no two differently scaled releases share a normal vector (their difference
+    would cancel the noise). Releasing two *different* sums at one position would cancel it too; `PrivateStep`
+    refuses that within a process, whoever stores its results must across processes.
 
-    Float caveat: uniforms of 53 bits go through Box-Muller in float64 and are then rounded to the tensor's
-    dtype. Such a Gaussian is not exactly Gaussian (tails end at 8.6 standard deviations), and its low-order
-    bits can in principle identify the noiseless value (Mironov, CCS 2012; stated there for Laplace). The
-    guarantee is for real arithmetic.
+    Float caveat: see `gaussian.add_gaussian`. The guarantee is for real arithmetic; `DiscreteGaussianNoise`
+    has none of it.
 
     Attributes:
         key: 32 secret bytes, the same for the whole job.
@@ -53,42 +66,40 @@ class GaussianNoise:
                 f"rank: must be below world_size ({self.world_size}), got {self.rank}"
             )
 
-    def like(
-        self,
-        tensors: Mapping[str, torch.Tensor] | Sequence[torch.Tensor],
-        std_total: float,
-        epoch: int,
-        step: int,
-    ) -> list[torch.Tensor]:
-        """This worker's share for one step: tensors of the same shapes, dtypes and devices, in order.
+    def add_to(self, total: torch.Tensor, std_total: float, epoch: int, step: int) -> None:
+        """Add this worker's share for one step, in place.
 
         Args:
-            tensors: what the noise will be added to; only shape, dtype and device are read.
+            total: what is to be released, flat and contiguous, float32 or float64, on any device.
             std_total: the standard deviation, per coordinate, of the sum over all workers (σ·C).
             epoch: position.
             step: position within the epoch.
 
         Raises:
-            InvalidParameterError: std_total is not a positive finite number, or a tensor is not floating
-                point.
+            InvalidParameterError: std_total is not a positive finite number, or the tensor is not such a one.
         """
         require_position(epoch=epoch, step=step)
         if not (math.isfinite(std_total) and std_total > 0):
             raise InvalidParameterError(f"std_total: must be positive and finite, got {std_total!r}")
-        words = Words(
-            derive(
-                self.key,
-                "gaussian",
-                rank=self.rank,
-                world_size=self.world_size,
-                std_total=float(std_total),
-                epoch=epoch,
-                step=step,
-            )
+        derived = derive(
+            self.key,
+            "gaussian",
+            rank=self.rank,
+            world_size=self.world_size,
+            std_total=float(std_total),
+            epoch=epoch,
+            step=step,
         )
-        share = float(std_total) / math.sqrt(self.world_size)
-        templates = list(tensors.values()) if isinstance(tensors, Mapping) else list(tensors)
-        return [_standard_normal(words, template, share) for template in templates]
+        add_gaussian(total, derived, float(std_total) / math.sqrt(self.world_size))
+
+    def like(
+        self, tensors: Mapping[str, torch.Tensor], std_total: float, epoch: int, step: int
+    ) -> list[torch.Tensor]:
+        """TO BE REMOVED once PrivateStep uses add_to."""
+        flat = torch.zeros(sum(t.numel() for t in tensors.values()), dtype=next(iter(tensors.values())).dtype)
+        self.add_to(flat, std_total, epoch, step)
+        parts = torch.split(flat, [t.numel() for t in tensors.values()])
+        return [p.view_as(t).to(t.device) for p, t in zip(parts, tensors.values(), strict=True)]
 
     def model_seed(self, epoch: int, step: int) -> int:
         """A 63-bit seed for the model's own randomness (dropout) at this step, distinct for every rank.
@@ -98,16 +109,3 @@ class GaussianNoise:
         require_position(epoch=epoch, step=step)
         derived = derive(self.key, "model-seed", rank=self.rank, epoch=epoch, step=step)
         return int.from_bytes(derived[:8], "big") >> 1
-
-
-def _standard_normal(words: Words, template: torch.Tensor, std: float) -> torch.Tensor:
-    if not template.is_floating_point():
-        raise InvalidParameterError(f"tensors: noise needs floating-point tensors, got {template.dtype}")
-    pairs = (template.numel() + 1) // 2
-    # 53 bits are what a float64 significand holds; the added one keeps log() away from zero.
-    bits = (words.take(2 * pairs) >> np.uint64(11)).astype(np.int64) + 1
-    uniform = torch.from_numpy(bits).double().mul_(2.0**-53).view(2, pairs)
-    radius = uniform[0].log().mul_(-2).sqrt_().mul_(std)
-    angle = uniform[1].mul(2 * math.pi)
-    normal = torch.cat([angle.cos().mul_(radius), angle.sin().mul_(radius)])[: template.numel()]
-    return normal.view(template.shape).to(device=template.device, dtype=template.dtype)

