@@ -4,6 +4,9 @@ The authority is dp-accounting's PLD accountant with pessimistic discretisation 
 Doroshenko et al., PoPETs 2022): whatever the grid, its epsilon is an upper bound, and a finer grid only
 tightens it. Opacus' PRV accountant (Gopi et al., NeurIPS 2021) and RDP accountant (Mironov et al., 2019) are
 independent implementations that must agree with it.
+
+Both libraries take seconds to import (SciPy), which a training worker, who never computes an epsilon, would
+pay at every recovery: they are imported where they are used.
 """
 
 from __future__ import annotations
@@ -14,15 +17,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import cycle
+from typing import TYPE_CHECKING
 
-import dp_accounting
 import numpy as np
-from dp_accounting import pld, rdp
-from opacus.accountants import PRVAccountant, RDPAccountant
 
 from secure_train.dp.adjacency import Adjacency
 from secure_train.dp.errors import AccountingDisagreement, InvalidParameterError
 from secure_train.dp.keyed import require_position
+
+if TYPE_CHECKING:
+    import dp_accounting
+    from opacus.accountants import PRVAccountant, RDPAccountant
 
 # Grid cells per unit of (estimated) epsilon. Measured against much finer grids: epsilon is at most 0.5 % too
 # large at 100,000 steps and 0.01 % at 1,000, and one evaluation takes 0.1 to 0.5 s. Finer grids cost in
@@ -30,14 +35,11 @@ from secure_train.dp.keyed import require_position
 _CELLS_PER_EPSILON = 4096
 _FINEST_GRID = 2.0**-17
 # Integer orders only: dp-accounting's series for fractional ones does not converge at little noise. These
-# only size grids and brackets.
-_RDP_ORDERS = (*range(2, 64), *(2**k for k in range(6, 15)))
+# only size grids and brackets. An order costs time in proportion to itself, and orders above 1024 would only
+# tell apart epsilons below ln(1/delta)/1023, for which the finest grid is taken anyway.
+_RDP_ORDERS = (*range(2, 64), *(2**k for k in range(6, 11)))
 _CALIBRATION_TOLERANCE = 1e-3
 _NOISE_RANGE = (0.05, 1e6)
-_RELATIONS = {
-    Adjacency.ADD_OR_REMOVE_ONE: dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE,
-    Adjacency.REPLACE_ONE: dp_accounting.NeighboringRelation.REPLACE_ONE,
-}
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,9 @@ def cross_check(mechanism: Mechanism, delta: float) -> CrossCheck:
             epsilon.
         InvalidParameterError: delta is not in (0, 1).
     """
+    import dp_accounting
+    from opacus.accountants import PRVAccountant, RDPAccountant
+
     authority = epsilon(mechanism, delta)
     if mechanism.steps == 0:
         return CrossCheck(0.0, 0.0, 0.0)
@@ -163,6 +168,8 @@ def _checked_delta(delta: float) -> float:
 
 
 def _event(mechanism: Mechanism) -> dp_accounting.DpEvent:
+    import dp_accounting
+
     single = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
     if mechanism.sampling_rate < 1:
         single = dp_accounting.PoissonSampledDpEvent(mechanism.sampling_rate, single)
@@ -173,17 +180,20 @@ def _event(mechanism: Mechanism) -> dp_accounting.DpEvent:
 def _epsilon(mechanism: Mechanism, delta: float, adjacency: Adjacency) -> float:
     if mechanism.steps == 0:
         return 0.0
+    from dp_accounting import NeighboringRelation, pld
+
     # A grid proportional to the expected answer keeps both the relative error and the memory bounded: a fixed
     # grid would need gigabytes for a mechanism with next to no noise.
     cell = 2.0 ** math.floor(math.log2(_rdp_epsilon(mechanism, delta) / _CELLS_PER_EPSILON))
-    accountant = pld.PLDAccountant(
-        _RELATIONS[adjacency], value_discretization_interval=max(cell, _FINEST_GRID)
-    )
+    relation = NeighboringRelation[adjacency.name]
+    accountant = pld.PLDAccountant(relation, value_discretization_interval=max(cell, _FINEST_GRID))
     accountant.compose(_event(mechanism))
     return float(accountant.get_epsilon(delta))
 
 
 def _rdp_epsilon(mechanism: Mechanism, delta: float) -> float:
+    from dp_accounting import rdp
+
     accountant = rdp.RdpAccountant(_RDP_ORDERS)
     accountant.compose(_event(mechanism))
     return max(float(accountant.get_epsilon(delta)), 1e-3)

@@ -8,6 +8,7 @@ import dp_accounting
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opacus.accountants import PRVAccountant
 from opacus.accountants.utils import get_noise_multiplier
 
 from secure_train.dp import (
@@ -117,7 +118,7 @@ def test_an_accountant_that_breaks_down_means_no_epsilon(monkeypatch):
     def fail(self, delta, **options):
         raise RuntimeError("did not converge")
 
-    monkeypatch.setattr(accounting.PRVAccountant, "get_epsilon", fail)
+    monkeypatch.setattr(PRVAccountant, "get_epsilon", fail)
     with pytest.raises(AccountingDisagreement, match="did not converge"):
         cross_check(Mechanism(1.0, 0.01, 10), DELTA)
 
