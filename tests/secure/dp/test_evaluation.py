@@ -6,6 +6,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import opendp.prelude as opendp
 import pytest
 import torch
 from hypothesis import given
@@ -98,14 +99,14 @@ def test_released_metrics_lie_in_their_ranges(correct, loss_sum):
 @pytest.mark.parametrize("epsilon", [0.1, 0.3, 1 / 3, 0.7, 3.3])
 def test_the_mechanism_really_run_costs_no_more_than_epsilon(monkeypatch, epsilon):
     costs = []
-    make = evaluation.opendp.m.make_laplace
+    make = opendp.m.make_laplace
 
     def recording(*arguments, **options):
         mechanism = make(*arguments, **options)
         costs.append((mechanism, options["scale"]))
         return mechanism
 
-    monkeypatch.setattr(evaluation.opendp.m, "make_laplace", recording)
+    monkeypatch.setattr(opendp.m, "make_laplace", recording)
     evaluate_private(5, 5.0, epsilon, rows=10, loss_bound=1.0)
     noisy_count(5, epsilon)
     spent = {scale: mechanism for mechanism, scale in costs}
