@@ -47,7 +47,7 @@ def _spec(error: SpecErrors) -> Answer:
 
 def _rows(error: RowErrors) -> Answer:
     # The offending values go back to the owner who sent them, and nowhere else.
-    return Answer(422, ErrorBody(code="invalid", message=str(error), details=error.to_json()))
+    return Answer(422, ErrorBody(code="invalid", message=error.for_sender(), details=error.to_json()))
 
 
 def _simple(status: int, code: Any) -> Callable[[Exception], Answer]:

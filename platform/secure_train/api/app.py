@@ -21,6 +21,7 @@ from secure_train.api.control_plane import ControlPlane
 from secure_train.api.limits import BodyLimit
 from secure_train.api.routes import datasets, evidence, jobs, models, people, worker
 from secure_train.wire.base import ErrorBody, ErrorResponse
+from secure_train.wire.names import in_words
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _install_error_answers(app: FastAPI) -> None:
 def invalid_request(error: Any) -> Answer:
     """Answer a body or parameter that does not fit its type: every error, without the values given."""
     details = [
-        {"path": ".".join(str(part) for part in entry["loc"]), "message": entry["msg"]}
+        {"path": ".".join(str(part) for part in entry["loc"]), "message": in_words(entry)}
         for entry in error.errors()
     ]
     summary = "; ".join(f"{entry['path']}: {entry['message']}" for entry in details[:5])

@@ -1,7 +1,8 @@
 """Which control plane the command line talks to, and as whom.
 
 Contexts are kept in ``contexts.toml`` (mode 0600) of ``$SECURE_TRAIN_CONFIG``, else of the user's
-configuration directory. ``SECURE_TRAIN_URL`` and ``SECURE_TRAIN_TOKEN`` together win over all of them.
+configuration directory. ``SECURE_TRAIN_URL`` and ``SECURE_TRAIN_TOKEN`` together win over all of them; one
+without the other is an error.
 """
 
 from __future__ import annotations
@@ -14,19 +15,26 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from secure_train.cli.address import control_plane_url
 from secure_train.cli.errors import NotConnected, UsageError
 from secure_train.client import Client
 
 FILE = "contexts.toml"
+URL, TOKEN = "SECURE_TRAIN_URL", "SECURE_TRAIN_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A control plane and a token for it."""
+    """A control plane and a token for it.
+
+    Attributes:
+        user: whose token it is; None for one from the environment, which nobody has asked about.
+    """
 
     name: str
     url: str
     token: str
+    user: str | None
 
 
 def directory() -> Path:
@@ -42,7 +50,7 @@ def load() -> tuple[str | None, dict[str, Context]]:
     try:
         content = tomllib.loads(path.read_text("utf-8"))
         found = {
-            name: Context(name, entry["url"], entry["token"])
+            name: Context(name, entry["url"], entry["token"], entry["user"])
             for name, entry in content.get("contexts", {}).items()
         }
     except FileNotFoundError:
@@ -77,6 +85,7 @@ def _write(current: str | None, contexts: dict[str, Context]) -> None:
             f"[contexts.{json.dumps(context.name)}]",
             f"url = {json.dumps(context.url)}",
             f"token = {json.dumps(context.token)}",
+            f"user = {json.dumps(context.user)}",
         ]
     _replace(directory() / FILE, "\n".join(lines) + "\n")
 
@@ -121,10 +130,17 @@ def current() -> Context:
 
     Raises:
         NotConnected: there is none; the message says how to get one.
+        UsageError: the environment names a URL without a token, or a token without a URL.
     """
-    url, token = os.environ.get("SECURE_TRAIN_URL"), os.environ.get("SECURE_TRAIN_TOKEN")
+    url, token = os.environ.get(URL), os.environ.get(TOKEN)
     if url and token:
-        return Context("environment", url, token)
+        return Context("environment", control_plane_url(url, URL), token, None)
+    if url or token:
+        there, lacking = (URL, TOKEN) if url else (TOKEN, URL)
+        raise UsageError(
+            f"{there} is set, but {lacking} is not: which control plane, and as whom?",
+            f"set both, or unset {there} to use the contexts of `secure-train login`",
+        )
     name, contexts = load()
     if name is None or name not in contexts:
         raise NotConnected(

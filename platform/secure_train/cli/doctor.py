@@ -78,7 +78,7 @@ def _check(patient: Patient, name: str, look: Callable[[Patient], Finding], reme
     try:
         ok, finding = look(patient)
     except Exception as error:  # whatever goes wrong in a check is its finding
-        return Check(name, False, f"{type(error).__name__}: {error}", remedy)
+        return Check(name, False, str(error) or f"stopped by {type(error).__name__}", remedy)
     return Check(name, ok, finding, remedy)
 
 
@@ -181,7 +181,12 @@ def _clock(patient: Patient) -> Finding:
     if url is None:
         return None, "no control plane to compare with"
     before = datetime.now(UTC)
-    answer = httpx.get(f"{url}/healthz", timeout=control_plane.HEALTH_SECONDS)
+    try:
+        answer = httpx.get(f"{url}/healthz", timeout=control_plane.HEALTH_SECONDS)
+    except httpx.TransportError:
+        return None, "the control plane does not answer"
+    if "date" not in answer.headers:
+        return None, "what answers there does not tell the time"
     skew = abs((parsedate_to_datetime(answer.headers["date"]) - before).total_seconds())
     return skew <= CLOCK_SECONDS, f"{skew:.0f} s between this clock and the control plane's"
 

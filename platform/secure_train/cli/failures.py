@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from secure_train.cli.errors import CliError, ExitCode, NotConnected, UsageError
 from secure_train.client import ApiError, ServerUnreachable
 from secure_train.spec import SpecErrors, SpecificationError
+from secure_train.wire.names import in_words
 
 API_EXITS = {
     "denied_by_policy": ExitCode.DENIED,
@@ -42,7 +43,10 @@ def _coded(code: str, error: CliError) -> CliError:
 
 def _fields(error: ValidationError) -> str:
     return "; ".join(
-        f"{'.'.join(str(part) for part in entry['loc'])}: {entry['msg']}" for entry in error.errors()
+        f"{'.'.join(str(part) for part in entry['loc'])}: {entry['input']!r} {in_words(entry)}"
+        if entry["type"] == "string_pattern_mismatch"
+        else f"{'.'.join(str(part) for part in entry['loc'])}: {in_words(entry)}"
+        for entry in error.errors()
     )
 
 

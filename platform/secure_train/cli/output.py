@@ -139,22 +139,60 @@ def show_error(
 
 
 def rows(
-    title: str, columns: Sequence[str], lines: Sequence[Sequence[object]], empty: str
+    title: str, columns: Sequence[str], lines: Sequence[Sequence[object]], empty: str, *, lead: int = 1
 ) -> Callable[[Console], None]:
-    """Return a printer of a table; ``empty`` says what to do when there is nothing."""
+    """Return a printer of a table; ``empty`` says what to do when there is nothing.
+
+    Where the terminal is too narrow for the table, each line becomes a block that begins with its ``lead``
+    first cells: an id that is broken over lines can be neither read nor copied.
+    """
 
     def print_table(to: Console) -> None:
         if not lines:
             note(empty)
             return
+        cells = [["" if cell is None else str(cell) for cell in line] for line in lines]
         table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
         for column in columns:
-            table.add_column(column, overflow="fold")
-        for line in lines:
-            table.add_row(*(Text("" if cell is None else str(cell)) for cell in line))
-        to.print(table)
+            table.add_column(column, no_wrap=True)
+        for line in cells:
+            table.add_row(*map(Text, line))
+        if to.measure(table, options=to.options.update(max_width=PIPE_WIDTH)).maximum <= to.width:
+            to.print(table)
+        else:
+            _print_blocks(title, columns, cells, lead, to)
 
     return print_table
+
+
+def _print_blocks(
+    title: str, columns: Sequence[str], lines: Sequence[Sequence[str]], lead: int, to: Console
+) -> None:
+    if title:
+        to.print(Text(title, style="italic"))
+    for line in lines:
+        to.print(Text("  ".join(line[:lead]), style="bold"), soft_wrap=True)
+        taken = 0
+        for column, cell in zip(columns[lead:], line[lead:], strict=True):
+            if not cell:
+                continue
+            length = len(column) + len(cell) + 3
+            if taken and taken + length > to.width:
+                to.print()
+                taken = 0
+            to.print(Text.assemble("  ", (column, "dim"), " ", cell), end="", soft_wrap=True)
+            taken += length
+        to.print()
+
+
+def facts(pairs: Sequence[tuple[str, object]], to: Console) -> None:
+    """Print names and values in two columns; a long value goes on below itself."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        grid.add_row(Text(name), Text(str(value)))
+    to.print(grid)
 
 
 def program() -> str:

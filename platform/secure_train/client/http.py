@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -62,7 +63,7 @@ class Transport:
                     raise ApiError(response.status_code, _error_body(response))
                 yield response
         except httpx.TransportError as error:
-            raise ServerUnreachable(f"lost {self.url}: {type(error).__name__}") from error
+            raise ServerUnreachable(f"lost {self.url}: {_reason(error)}") from error
 
     def _headers(self) -> dict[str, str]:
         token = self._token()
@@ -72,10 +73,28 @@ class Transport:
         try:
             response = self._http.request(method, path, headers=self._headers(), **arguments)
         except httpx.TransportError as error:
-            raise ServerUnreachable(f"cannot reach {self.url}: {type(error).__name__}") from error
+            raise ServerUnreachable(f"cannot reach {self.url}: {_reason(error)}") from error
         if response.is_error:
             raise ApiError(response.status_code, _error_body(response))
         return response
+
+
+def _reason(error: httpx.TransportError) -> str:
+    """Say in words why there was no answer: the system's own where it gave some."""
+    if isinstance(error, httpx.UnsupportedProtocol):
+        return "its URL does not begin with http:// or https://"
+    if isinstance(error, httpx.ConnectTimeout):
+        return "no connection came about in time"
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer came in time"
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {below.verify_message}"
+        if isinstance(below, OSError) and below.strerror:
+            return below.strerror
+        below = below.__cause__ or below.__context__
+    return "the connection broke before the whole answer had come"
 
 
 def _error_body(response: httpx.Response) -> ErrorBody:

@@ -133,10 +133,11 @@ def context_of(spec: TrainingJob) -> dict[str, Any]:
 
 def dataset_of(session: Session, spec: TrainingJob, offer: Offer | None) -> tuple[Resource, Dataset | None]:
     """Return the dataset that a submission is decided on; a missing one if there is none."""
+    asked = f"{spec.metadata.project}/{spec.data.dataset}"
     if offer is None:
-        return resources.missing("dataset", f"{spec.metadata.project}/{spec.data.dataset}"), None
+        return resources.missing("dataset", asked), None
     dataset = session.get_one(Dataset, offer.dataset_id)
-    return resources.dataset(session, dataset), dataset
+    return resources.dataset(session, dataset, asked), dataset
 
 
 def make_draft(

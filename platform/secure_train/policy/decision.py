@@ -14,6 +14,7 @@ class Decision:
     """A decision that was made.
 
     Attributes:
+        asked: how the caller named the resource; a denial says this.
         reason: code as in `Evaluation`.
         request: the attributes and the context that were evaluated.
         latency_us: microseconds that the evaluation took.
@@ -23,6 +24,7 @@ class Decision:
     principal: str
     action: Action
     resource: str
+    asked: str
     project: str | None
     allowed: bool
     reason: str

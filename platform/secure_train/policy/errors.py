@@ -23,6 +23,6 @@ class Denied(PolicyError):
     def __init__(self, decision: Decision) -> None:
         self.decision = decision
         super().__init__(
-            f"{decision.principal} may not {decision.action} {decision.resource}: {decision.reason} "
+            f"{decision.principal} may not {decision.action} {decision.asked}: {decision.reason} "
             f"(decision {decision.id})"
         )

@@ -134,6 +134,7 @@ class Guard:
             principal=actor.id,
             action=action,
             resource=resource.ref,
+            asked=resource.asked or resource.ref,
             project=resource.project,
             allowed=evaluation.allowed,
             reason=evaluation.reason,

@@ -39,17 +39,29 @@ class Resource:
         entity: the thing itself.
         project: project it belongs to, if any.
         related: further entities that policies follow its attributes to.
+        asked: how the caller named it, where that differs from ``ref``. A denial repeats no other name: the
+            same words whether or not the thing exists.
     """
 
     ref: str
     entity: Entity
     project: str | None = None
     related: tuple[Entity, ...] = ()
+    asked: str = ""
 
 
-def dataset(session: Session, row: Dataset) -> Resource:
-    """Return a dataset, all its versions together."""
-    return Resource(f"dataset:{row.id}", _dataset_entity(session, row), row.project_id)
+def dataset(session: Session, row: Dataset, asked: str = "") -> Resource:
+    """Return a dataset, all its versions together. `asked` is the name that the caller sent."""
+    return Resource(
+<<<<<<< /work/main/platform/secure_train/policy/resources.py
+        f"dataset:{row.id}", _dataset_entity(session, row), row.project_id, asked=asked and _named("dataset", asked)
+=======
+        f"dataset:{row.id}",
+        _dataset_entity(session, row),
+        row.project_id,
+        asked=asked and _named("dataset", asked),
+>>>>>>> /tmp/tmp.YgShNgJMi8/clone/platform/secure_train/policy/resources.py
+    )
 
 
 def job(session: Session, row: Job) -> Resource:
@@ -63,14 +75,20 @@ def checkpoint(row: Job) -> Resource:
     return Resource(f"checkpoint:{row.id}", checkpoint_entity(row), row.project_id)
 
 
-def model(session: Session, row: Model, version: ModelVersion | None = None) -> Resource:
-    """Return one version of a model, or its whole line."""
+<<<<<<< /work/main/platform/secure_train/policy/resources.py
+def model(
+    session: Session, row: Model, version: ModelVersion | None = None, asked: str = ""
+) -> Resource:
+=======
+def model(session: Session, row: Model, version: ModelVersion | None = None, asked: str = "") -> Resource:
+>>>>>>> /tmp/tmp.YgShNgJMi8/clone/platform/secure_train/policy/resources.py
+    """Return one version of a model, or its whole line. `asked` is the name that the caller sent."""
     submitters = select(Job.submitted_by).join(ModelVersion, ModelVersion.job_id == Job.id)
     submitters = submitters.where(ModelVersion.model_id == row.id)
     if version is not None:
         submitters = submitters.where(ModelVersion.version == version.version)
     entity = model_entity(row, version, session.scalars(submitters))
-    return Resource(f"model:{entity.uid.id}", entity, row.project_id)
+    return Resource(f"model:{entity.uid.id}", entity, row.project_id, asked=asked and _named("model", asked))
 
 
 def project(project_id: str) -> Resource:
@@ -93,9 +111,13 @@ def catalog(kind: str) -> Resource:
 
 def missing(kind: str, ref: str) -> Resource:
     """Return something that was asked for and does not exist. `ref` is what the caller sent."""
-    printable = "".join(char if char.isprintable() else "?" for char in ref)
-    name = f"{kind}:{printable}"[:MAX_REF]
+    name = _named(kind, ref)
     return Resource(name, Entity(Uid("Missing", name), {"kind": kind}))
+
+
+def _named(kind: str, ref: str) -> str:
+    printable = "".join(char if char.isprintable() else "?" for char in ref)
+    return f"{kind}:{printable}"[:MAX_REF]
 
 
 def member_of(session: Session, principal_id: str) -> list[str]:

@@ -157,7 +157,7 @@ class DatasetService:
         if dataset is None:
             self._guard.authorize(session, actor, action, resources.missing("dataset", reference))
             raise NotFound(f"there is no dataset {reference!r}")
-        self._guard.authorize(session, actor, action, resources.dataset(session, dataset))
+        self._guard.authorize(session, actor, action, resources.dataset(session, dataset, reference))
         return dataset
 
     def _refuse_taken_name(self, session: Session, request: NewDataset) -> None:

@@ -51,6 +51,9 @@ class ProblemKind(StrEnum):
     TOO_FEW_ROWS = "holds too few rows for the held-out share"
 
 
+_ABOUT_NAMES = frozenset({ProblemKind.UNLISTED_COLUMN, ProblemKind.REPEATED_COLUMN})
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong with a file.
@@ -84,9 +87,19 @@ class RowErrors(RegistryError):
         super().__init__(self.problems, count, place)
 
     def __str__(self) -> str:
+        return self._listed(with_names=False)
+
+    def for_sender(self) -> str:
+        """``str()`` with the names of columns that the schema lacks: in a file without a header, a record."""
+        return self._listed(with_names=True)
+
+    def _listed(self, *, with_names: bool) -> str:
         noun = "problem" if self.count == 1 else "problems"
         lines = [f"the rows are refused: {self.count} {noun}; nothing was stored"]
-        lines += [f"  {self._where(problem)} {problem.kind}" for problem in self.problems]
+        for problem in self.problems:
+            named = with_names and problem.kind in _ABOUT_NAMES and problem.given is not None
+            name = f": {problem.given!r}" if named else ""
+            lines.append(f"  {self._where(problem)} {problem.kind}{name}")
         if self.count > len(self.problems):
             lines.append(f"  … and {self.count - len(self.problems)} more")
         return "\n".join(lines)

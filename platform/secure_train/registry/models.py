@@ -103,7 +103,13 @@ class ModelService:
             model = find_model(session, reference)
             if model is None:
                 raise self._missing(session, actor, Action.MODEL_READ, reference)
-            self._guard.authorize(session, actor, Action.MODEL_READ, resources.model(session, model))
+<<<<<<< /work/main/platform/secure_train/registry/models.py
+            self._guard.authorize(session, actor, Action.MODEL_READ, resources.model(session, model, asked=reference))
+=======
+            self._guard.authorize(
+                session, actor, Action.MODEL_READ, resources.model(session, model, asked=reference)
+            )
+>>>>>>> /tmp/tmp.YgShNgJMi8/clone/platform/secure_train/registry/models.py
             return model_view(model, model_versions(session, model))
 
     def list(self, actor: Actor) -> list[ModelView]:
@@ -178,6 +184,7 @@ class ModelService:
     def _authorized(
         self, session: Session, actor: Actor, action: Action, reference: str, number: int
     ) -> tuple[Model, ModelVersion, Job]:
+        asked = f"{reference}@{number}"
         model = find_model(session, reference)
         query = select(ModelVersion).with_for_update(key_share=True)
         version = None
@@ -187,8 +194,8 @@ class ModelService:
             query = query.where(ModelVersion.model_id == model.id, ModelVersion.version == number)
             version = session.scalar(query)
         if model is None or version is None:
-            raise self._missing(session, actor, action, f"{reference}@{number}")
-        self._guard.authorize(session, actor, action, resources.model(session, model, version))
+            raise self._missing(session, actor, action, asked)
+        self._guard.authorize(session, actor, action, resources.model(session, model, version, asked))
         if version.stage == "retired":
             raise Retired(f"version {number} of {model.name!r} was deleted: its weights are gone for good")
         return model, version, session.get_one(Job, version.job_id)

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from secure_train.wire.base import Message
+from secure_train.wire.names import PrincipalId, Slug
 
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 RoleName = Literal["admin", "engineer", "data-owner", "auditor", "operator"]
 
 
@@ -31,7 +31,7 @@ class ProjectView(Message):
 class NewPrincipal(Message):
     """Create a person or a service. ``id`` is ``user:NAME`` or ``service:NAME``."""
 
-    id: Annotated[str, Field(pattern=r"^(user|service):[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+    id: PrincipalId
     department: Annotated[str, Field(max_length=64)] = ""
     clearance: Annotated[int, Field(ge=0, le=3)] = 0
     roles: list[RoleName] = []

@@ -59,7 +59,7 @@ def demo(
     if keep:
         for person, token in tokens.items():
             name = CONTEXT if person == "user:erin" else f"{CONTEXT}-{person.removeprefix('user:')}"
-            context = contexts.Context(name, running.url, token)
+            context = contexts.Context(name, running.url, token, person)
             contexts.forget_checkpoint(context)
             contexts.save(context)
         contexts.use(CONTEXT)

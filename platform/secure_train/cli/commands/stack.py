@@ -74,7 +74,9 @@ def up(
 
 
 def _log_in(name: str, url: str, token: str) -> None:
-    new = contexts.Context(name, url, token)
+    from secure_train.identity.people import FIRST_ADMIN
+
+    new = contexts.Context(name, url, token, FIRST_ADMIN)
     contexts.forget_checkpoint(new)
     contexts.save(new)
 
@@ -87,7 +89,7 @@ def _follow_move(name: str, url: str) -> None:
     kept = known.get(name)
     if kept is None or kept.url == url or answers(kept.url):
         return
-    moved = contexts.Context(name, url, kept.token)
+    moved = contexts.Context(name, url, kept.token, kept.user)
     checkpoint = contexts.kept_checkpoint(kept)
     if checkpoint is not None:
         contexts.keep_checkpoint(moved, checkpoint)
@@ -160,7 +162,7 @@ def doctor(home: HomePath = None, output: Output = Format.TABLE) -> None:
     if failed:
         names = ", ".join(check.name for check in failed)
         failure = CliError(f"{len(failed)} of {len(found)} checks fail: {names}", failed[0].remedy)
-    show(data, output, rows("", ("", "check", "found", "what to do"), lines, ""), failure=failure)
+    show(data, output, rows("", ("", "check", "found", "what to do"), lines, "", lead=2), failure=failure)
 
 
 def serve(
