@@ -27,13 +27,9 @@ def control_plane_url(given: str, source: str) -> str:
     host = _host(text)
     if "://" not in text:
         guess = text if _host(f"http://{text}") else "HOST:PORT"
-<<<<<<< /work/main/platform/secure_train/cli/address.py
-        raise UsageError(f"{source}: {given!r} does not begin with https:// or http://", f"write https://{guess}")
-=======
         raise UsageError(
             f"{source}: {given!r} does not begin with https:// or http://", f"write https://{guess}"
         )
->>>>>>> /tmp/tmp.YgShNgJMi8/clone/platform/secure_train/cli/address.py
     if urlsplit(text).scheme not in {"http", "https"} or not host:
         raise UsageError(f"{source}: {given!r} is not the URL of a control plane", "write https://HOST:PORT")
     return text

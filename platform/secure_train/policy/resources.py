@@ -53,14 +53,10 @@ class Resource:
 def dataset(session: Session, row: Dataset, asked: str = "") -> Resource:
     """Return a dataset, all its versions together. `asked` is the name that the caller sent."""
     return Resource(
-<<<<<<< /work/main/platform/secure_train/policy/resources.py
-        f"dataset:{row.id}", _dataset_entity(session, row), row.project_id, asked=asked and _named("dataset", asked)
-=======
         f"dataset:{row.id}",
         _dataset_entity(session, row),
         row.project_id,
         asked=asked and _named("dataset", asked),
->>>>>>> /tmp/tmp.YgShNgJMi8/clone/platform/secure_train/policy/resources.py
     )
 
 
@@ -75,13 +71,7 @@ def checkpoint(row: Job) -> Resource:
     return Resource(f"checkpoint:{row.id}", checkpoint_entity(row), row.project_id)
 
 
-<<<<<<< /work/main/platform/secure_train/policy/resources.py
-def model(
-    session: Session, row: Model, version: ModelVersion | None = None, asked: str = ""
-) -> Resource:
-=======
 def model(session: Session, row: Model, version: ModelVersion | None = None, asked: str = "") -> Resource:
->>>>>>> /tmp/tmp.YgShNgJMi8/clone/platform/secure_train/policy/resources.py
     """Return one version of a model, or its whole line. `asked` is the name that the caller sent."""
     submitters = select(Job.submitted_by).join(ModelVersion, ModelVersion.job_id == Job.id)
     submitters = submitters.where(ModelVersion.model_id == row.id)

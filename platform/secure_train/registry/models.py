@@ -103,13 +103,9 @@ class ModelService:
             model = find_model(session, reference)
             if model is None:
                 raise self._missing(session, actor, Action.MODEL_READ, reference)
-<<<<<<< /work/main/platform/secure_train/registry/models.py
-            self._guard.authorize(session, actor, Action.MODEL_READ, resources.model(session, model, asked=reference))
-=======
             self._guard.authorize(
                 session, actor, Action.MODEL_READ, resources.model(session, model, asked=reference)
             )
->>>>>>> /tmp/tmp.YgShNgJMi8/clone/platform/secure_train/registry/models.py
             return model_view(model, model_versions(session, model))
 
     def list(self, actor: Actor) -> list[ModelView]:
