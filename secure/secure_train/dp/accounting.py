@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -43,6 +43,25 @@ _NOISE_RANGE = (0.05, 1e6)
 
 
 @dataclass(frozen=True)
+class Truncation:
+    """That samples were cut down to `limit` records out of a shard of `records` (`PoissonSampler.limit`).
+
+    With several workers: of the shard for which it costs most, the one with the largest records / limit.
+
+    Raises:
+        InvalidParameterError: a number is not at least 1.
+    """
+
+    records: int
+    limit: int
+
+    def __post_init__(self) -> None:
+        require_position(records=self.records, limit=self.limit)
+        if not (self.records and self.limit):
+            raise InvalidParameterError("truncation: records and limit must be at least 1")
+
+
+@dataclass(frozen=True)
 class Mechanism:
     """DP-SGD as the accountant sees it: `steps` releases of a Poisson-sampled Gaussian mechanism.
 
@@ -50,6 +69,7 @@ class Mechanism:
         noise_multiplier: σ; the noise on the sum of clipped gradients has deviation σ·C per coordinate.
         sampling_rate: q in (0, 1]; each record enters each step independently with this probability.
         steps: T, the number of releases, empty batches included.
+        truncation: if samples were truncated.
 
     Raises:
         InvalidParameterError: a parameter is out of range.
@@ -58,6 +78,7 @@ class Mechanism:
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    truncation: Truncation | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
@@ -139,6 +160,8 @@ def cross_check(mechanism: Mechanism, delta: float) -> CrossCheck:
     authority = epsilon(mechanism, delta)
     if mechanism.steps == 0:
         return CrossCheck(0.0, 0.0, 0.0)
+    if mechanism.truncation is not None:
+        return _cross_check_truncated(mechanism, mechanism.truncation, delta, authority)
     # PRV's cost grows with 1/error; its answer is an upper bound that lies up to twice the error above the
     # truth.
     prv_error = max(0.002, 0.005 * authority)
@@ -161,6 +184,32 @@ def cross_check(mechanism: Mechanism, delta: float) -> CrossCheck:
     return CrossCheck(authority, prv, loose)
 
 
+def _cross_check_truncated(
+    mechanism: Mechanism, truncation: Truncation, delta: float, authority: float
+) -> CrossCheck:
+    """Truncation makes ε no smaller, and no larger than it is without truncation at
+    δ' = δ - T(1 + e^ε)·P[sample > limit] (Chua et al., "Scalable DP-SGD: Shuffling vs. Poisson Subsampling",
+    NeurIPS 2024)."""
+    from scipy import stats
+
+    plain = replace(mechanism, truncation=None)
+    larger = float(stats.binom.sf(truncation.limit, truncation.records, mechanism.sampling_rate))
+    left = delta - mechanism.steps * (1 + math.exp(authority)) * larger
+    if left < delta / 2:
+        raise AccountingDisagreement(
+            f"samples of {truncation.records} records at rate {mechanism.sampling_rate:g} exceed the limit "
+            f"of {truncation.limit} so often that no other accountant can confirm an epsilon; raise the limit"
+        )
+    checked = cross_check(plain, left)
+    slack = 0.01 * authority + 1e-4
+    if not epsilon(plain, delta) - slack <= authority <= checked.pld + slack:
+        raise AccountingDisagreement(
+            f"truncation changes epsilon of {mechanism} at delta {delta:g} to {authority:.6g}, outside of "
+            f"{epsilon(plain, delta):.6g} to {checked.pld:.6g}; report the case to the maintainers"
+        )
+    return CrossCheck(authority, checked.prv, checked.rdp)
+
+
 def _checked_delta(delta: float) -> float:
     if not 0 < delta < 1:
         raise InvalidParameterError(f"delta: must lie strictly between 0 and 1, got {delta!r}")
@@ -170,6 +219,14 @@ def _checked_delta(delta: float) -> float:
 def _event(mechanism: Mechanism) -> dp_accounting.DpEvent:
     import dp_accounting
 
+    if mechanism.truncation is not None:
+        truncated = dp_accounting.TruncatedSubsampledGaussianDpEvent(
+            mechanism.truncation.records,
+            mechanism.sampling_rate,
+            mechanism.truncation.limit,
+            mechanism.noise_multiplier,
+        )
+        return dp_accounting.SelfComposedDpEvent(truncated, mechanism.steps)
     single = dp_accounting.GaussianDpEvent(mechanism.noise_multiplier)
     if mechanism.sampling_rate < 1:
         single = dp_accounting.PoissonSampledDpEvent(mechanism.sampling_rate, single)
@@ -192,10 +249,11 @@ def _epsilon(mechanism: Mechanism, delta: float, adjacency: Adjacency) -> float:
 
 
 def _rdp_epsilon(mechanism: Mechanism, delta: float) -> float:
+    """Without truncation; only sizes grids and brackets."""
     from dp_accounting import rdp
 
     accountant = rdp.RdpAccountant(_RDP_ORDERS)
-    accountant.compose(_event(mechanism))
+    accountant.compose(_event(replace(mechanism, truncation=None)))
     return max(float(accountant.get_epsilon(delta)), 1e-3)
 
 

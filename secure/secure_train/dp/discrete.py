@@ -83,15 +83,15 @@ def _laplace(words: Words, count: int, scale: int) -> _Integers:
 def _exp_minus(words: Words, numerators: _Integers, denominator: int) -> _Flags:
     """Algorithm 1: True with probability exp(-numerator / denominator), for each numerator ≥ 0."""
     whole, rest = np.divmod(numerators, denominator)
-    result = np.ones(numerators.size, bool)
+    result: _Flags = np.ones(numerators.size, bool)
     going = np.flatnonzero(whole)
     while going.size:
         alive = _exp_minus_one(words, going.size)
         result[going[~alive]] = False
         whole[going] -= 1
         going = going[alive & (whole[going] > 0)]
-    alive = np.flatnonzero(result)
-    result[alive] = _exp_minus_fraction(words, rest[alive], denominator)
+    left = np.flatnonzero(result)
+    result[left] = _exp_minus_fraction(words, rest[left], denominator)
     return result
 
 

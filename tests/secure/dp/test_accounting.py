@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import dp_accounting
 import pytest
@@ -21,6 +22,7 @@ from secure_train.dp import (
     epsilon,
     epsilon_replace_one,
 )
+from secure_train.dp.accounting import Truncation
 
 DELTA = 1e-5
 
@@ -153,3 +155,20 @@ def test_a_delta_outside_the_unit_interval_is_refused(delta):
 def test_an_epsilon_that_is_no_privacy_target_is_refused(target):
     with pytest.raises(InvalidParameterError, match="epsilon"):
         calibrate(target, DELTA, 0.1, 10)
+
+
+def test_cutting_samples_short_costs_privacy():
+    plain = Mechanism(1.0, 0.01, 20)
+    cut = replace(plain, truncation=Truncation(records=10_000, limit=100))
+    assert epsilon(cut, 1e-5) > 1.02 * epsilon(plain, 1e-5)
+
+
+def test_a_rarely_truncated_sampler_is_confirmed_by_the_other_accountants():
+    mechanism = Mechanism(1.0, 0.01, 20, Truncation(records=10_000, limit=190))
+    checked = cross_check(mechanism, 1e-5)
+    assert checked.pld == pytest.approx(checked.prv, rel=0.05)
+
+
+def test_a_limit_that_cuts_often_cannot_be_confirmed_and_is_refused():
+    with pytest.raises(AccountingDisagreement, match="raise the limit"):
+        cross_check(Mechanism(1.0, 0.01, 20, Truncation(records=10_000, limit=100)), 1e-5)

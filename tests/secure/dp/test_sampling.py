@@ -153,3 +153,28 @@ def test_meaningless_parameters_are_refused_by_name(change, field):
 def test_negative_positions_are_refused():
     with pytest.raises(InvalidParameterError, match="step"):
         PoissonSampler(3, 0.5, KEY, rank=0).sample(0, -1)
+
+
+@given(step=st.integers(0, 10_000), limit=st.integers(1, 60))
+def test_a_truncated_sample_is_a_subset_within_its_limit(step, limit):
+    plain = PoissonSampler(100, 0.4, KEY, rank=0).sample(0, step).tolist()
+    cut = PoissonSampler(100, 0.4, KEY, rank=0, limit=limit).sample(0, step).tolist()
+    assert len(cut) == min(limit, len(plain))
+    assert set(cut) <= set(plain)
+    assert cut == sorted(cut)
+
+
+def test_truncation_favours_no_record():
+    steps, records, limit = 4000, 40, 8
+    sampler = PoissonSampler(records, 0.5, KEY, rank=0, limit=limit)
+    counts = np.bincount(
+        np.concatenate([sampler.sample(0, step).numpy() for step in range(steps)]), minlength=records
+    )
+    expected = steps * limit / records
+    # Draws of one step exclude each other, so the statistic is below a chi-square's: the test is safe.
+    assert ((counts - expected) ** 2 / expected).sum() < 110
+
+
+def test_a_limit_below_one_is_refused():
+    with pytest.raises(InvalidParameterError, match="limit"):
+        PoissonSampler(10, 0.5, KEY, rank=0, limit=0)
