@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import cycle
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 # proportion.
 _CELLS_PER_EPSILON = 4096
 _FINEST_GRID = 2.0**-17
+# For whole profiles, whose δ of interest are large: any grid is pessimistic, and this one is fine enough.
+_PROFILE_DELTA = 1e-3
 # Integer orders only: dp-accounting's series for fractional ones does not converge at little noise. These
 # only size grids and brackets. An order costs time in proportion to itself, and orders above 1024 would only
 # tell apart epsilons below ln(1/delta)/1023, for which the finest grid is taken anyway.
@@ -117,6 +119,20 @@ def epsilon_replace_one(mechanism: Mechanism, delta: float) -> float:
         InvalidParameterError: delta is not in (0, 1).
     """
     return _epsilon(mechanism, _checked_delta(delta), Adjacency.REPLACE_ONE)
+
+
+def privacy_profile(mechanism: Mechanism, epsilons: Sequence[float]) -> tuple[float, ...]:
+    """The smallest δ known to hold at each ε under add-or-remove-one: upper bounds, from one composition.
+
+    Raises:
+        InvalidParameterError: an epsilon is negative or not finite.
+    """
+    if not all(math.isfinite(value) and value >= 0 for value in epsilons):
+        raise InvalidParameterError("epsilons: must be 0 or more and finite")
+    if mechanism.steps == 0:
+        return (0.0,) * len(epsilons)
+    accountant = _accountant(mechanism, _PROFILE_DELTA, Adjacency.ADD_OR_REMOVE_ONE)
+    return tuple(float(accountant.get_delta(value)) for value in epsilons)
 
 
 @lru_cache(maxsize=1024)
@@ -237,6 +253,11 @@ def _event(mechanism: Mechanism) -> dp_accounting.DpEvent:
 def _epsilon(mechanism: Mechanism, delta: float, adjacency: Adjacency) -> float:
     if mechanism.steps == 0:
         return 0.0
+    return float(_accountant(mechanism, delta, adjacency).get_epsilon(delta))
+
+
+def _accountant(mechanism: Mechanism, delta: float, adjacency: Adjacency) -> dp_accounting.pld.PLDAccountant:
+    """Compose all steps, on a grid for answers around the ε at `delta`."""
     from dp_accounting import NeighboringRelation, pld
 
     # A grid proportional to the expected answer keeps both the relative error and the memory bounded: a fixed
@@ -245,7 +266,7 @@ def _epsilon(mechanism: Mechanism, delta: float, adjacency: Adjacency) -> float:
     relation = NeighboringRelation[adjacency.name]
     accountant = pld.PLDAccountant(relation, value_discretization_interval=max(cell, _FINEST_GRID))
     accountant.compose(_event(mechanism))
-    return float(accountant.get_epsilon(delta))
+    return accountant
 
 
 def _rdp_epsilon(mechanism: Mechanism, delta: float) -> float:
