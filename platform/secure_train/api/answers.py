@@ -10,7 +10,7 @@ from secure_train import identity, registry
 from secure_train.api.errors import NotFound
 from secure_train.audit import NoteError, TamperEvidence
 from secure_train.identity import IdentityError, NotAuthenticated
-from secure_train.jobs.errors import JobConflict, JobNotFound, StaleWorker
+from secure_train.jobs.errors import Diverged, JobConflict, JobNotFound, StaleWorker, Unreadable
 from secure_train.ledger import BudgetExceeded, LedgerError
 from secure_train.policy import Denied, InvalidCapability
 from secure_train.registry import RegistryError, RowErrors
@@ -63,6 +63,8 @@ ANSWERS: tuple[tuple[type[Exception], Callable[[Any], Answer]], ...] = (
     (IdentityError, _simple(409, "conflict")),
     (NotFound, _simple(404, "not_found")),
     (JobNotFound, _simple(404, "not_found")),
+    (Diverged, _simple(409, "diverged")),
+    (Unreadable, _simple(409, "unreadable")),
     (JobConflict, _simple(409, "conflict")),
     (StaleWorker, _simple(409, "stale")),
     (registry.NotFound, _simple(404, "not_found")),

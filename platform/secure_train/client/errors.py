@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from secure_train.wire.base import ErrorBody
 
 
@@ -20,3 +22,7 @@ class ApiError(ClientError):
         super().__init__(body.message)
         self.status = status
         self.body = body
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes with status and body: an exception is else rebuilt from its message."""
+        return type(self), (self.status, self.body)

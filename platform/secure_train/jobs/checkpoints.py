@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from secure_train.db import now
@@ -31,15 +32,15 @@ def require_own(job: Job, manifest_id: str) -> None:
 def record_checkpoint(session: Session, audit: Trail, job: Job, message: CommitCheckpoint) -> Diverged | None:
     """Record a checkpoint whose manifest is durable.
 
-    The same step with the same chain is the same state: repeated, it changes nothing, or replaces the
-    manifest by the one that was written last. With another chain it has diverged: the error to raise after
+    The same step with the same digest is the same state: repeated, it changes nothing, or replaces the
+    manifest by the one that was written last. With another digest it has diverged: the error to raise after
     the commit is returned. Raises StaleWorker, JobConflict.
     """
     require_epoch(job, message.noise_epoch)
     require_own(job, message.manifest_id)
     require_charged(session, job, message.step)
     row = session.get(JobCheckpoint, (job.id, message.noise_epoch, message.step))
-    if row is not None and row.chain != message.chain:
+    if row is not None and row.state_digest != message.state_digest:
         why = f"step {message.step} gave another value when it was run again"
         return begin_noise_epoch(session, audit, job, why)
     if row is not None and row.state == "good" and row.manifest_id == message.manifest_id:
@@ -53,14 +54,17 @@ def record_checkpoint(session: Session, audit: Trail, job: Job, message: CommitC
     }
     if row is None:
         row = JobCheckpoint(
-            job_id=job.id, noise_epoch=message.noise_epoch, step=message.step, chain=message.chain
+            job_id=job.id,
+            noise_epoch=message.noise_epoch,
+            step=message.step,
+            state_digest=message.state_digest,
         )
         session.add(row)
     for name, value in stored.items():
         setattr(row, name, value)
     row.state, row.refusal, row.created_at = "good", "", now()
     session.flush()
-    data = {"step": row.step, "noise_epoch": row.noise_epoch, "chain": row.chain, **stored}
+    data = {"step": row.step, "noise_epoch": row.noise_epoch, "state_digest": row.state_digest, **stored}
     audit.append(
         session,
         job_event("checkpoint.written", job, f"{row.manifest_id}:{job.generation}", data, f"job:{job.id}"),
@@ -87,12 +91,16 @@ def refuse_checkpoint(
     """Mark an unreadable checkpoint. Returns the error to raise after the commit if fresh noise is needed.
 
     It is, if that leaves only checkpoints from before the current noise epoch began: from an older one,
-    training would come to this epoch's steps with another model and the same noise.
+    training would come to this epoch's steps with another model and the same noise. Repeated, a refusal
+    changes nothing. Raises JobConflict for what is no checkpoint to restore.
     """
-    row = next(
-        (one for one in good_checkpoints(session, job) if one.manifest_id == message.manifest_id), None
+    of_job = select(JobCheckpoint).where(
+        JobCheckpoint.job_id == job.id, JobCheckpoint.manifest_id == message.manifest_id
     )
-    if row is None:
+    row = session.scalar(of_job)
+    if row is not None and row.state == "refused":
+        return None
+    if row is None or row.state != "good":
         raise JobConflict(f"{message.manifest_id!r} is not a good checkpoint of {job.id}")
     row.state, row.refusal = "refused", message.reason
     session.flush()

@@ -29,6 +29,10 @@ class Diverged(JobConflict):
     """A step that ran twice gave two values: the worker group must restart in a fresh noise epoch."""
 
 
+class Unreadable(JobConflict):
+    """What a worker wrote cannot be read back: a new worker group may write it better."""
+
+
 class StaleWorker(JobError):
     """The caller belongs to an older worker group or noise epoch and must end itself."""
 

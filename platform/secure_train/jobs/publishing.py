@@ -10,7 +10,7 @@ from secure_train.blocks import BlocksError
 from secure_train.db.tables import DatasetVersion, JobCheckpoint
 from secure_train.db.trail import Trail
 from secure_train.jobs.checkpoints import expire_old, require_own
-from secure_train.jobs.errors import Diverged, JobConflict
+from secure_train.jobs.errors import Diverged, JobConflict, Unreadable
 from secure_train.jobs.evidence import newest_metrics, statement_of
 from secure_train.jobs.journal import log_line
 from secure_train.jobs.keys import job_key
@@ -46,6 +46,7 @@ class Publisher:
 
         Raises:
             StaleWorker: another noise epoch.
+            Unreadable: the weights cannot be read.
             JobConflict: training has not come to its end, or the weights are not those of the job's model.
         """
         session, job = call.session, call.job
@@ -55,7 +56,9 @@ class Publisher:
         key = job_key(self._vault, job)
         try:
             weights = self._models.seal(job, version, key, message.manifest_id, message.digest)
-        except (BlocksError, InvalidModel) as error:
+        except BlocksError as error:
+            raise Unreadable(f"the model of {job.id} cannot be read back: {error}") from error
+        except InvalidModel as error:
             raise JobConflict(f"the model of {job.id} cannot be published: {error}") from error
         return Finished(weights, statement.model_dump(mode="json"), statement.steps)
 
@@ -71,7 +74,7 @@ class Publisher:
             raise JobConflict(
                 f"{job.id} has no checkpoint of its last step {end}: commit it before publishing"
             )
-        if last.chain != message.chain:
+        if last.state_digest != message.state_digest:
             why = "the model to publish is not that of the last checkpoint"
             return begin_noise_epoch(session, self._audit, job, why)
         if job.state == JobState.RECOVERING:

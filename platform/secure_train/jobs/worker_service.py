@@ -19,7 +19,7 @@ from secure_train.jobs.checkpoints import (
     require_own,
     require_restorable,
 )
-from secure_train.jobs.errors import Diverged, JobConflict, JobError, StaleWorker, TicketRefused
+from secure_train.jobs.errors import Diverged, JobConflict, JobError, StaleWorker, TicketRefused, Unreadable
 from secure_train.jobs.groups import begin_group
 from secure_train.jobs.journal import job_event, log_line
 from secure_train.jobs.keys import CODE_TENSOR, code_manifest, job_key
@@ -288,7 +288,7 @@ class WorkerService:
             ledger.training_epsilon(job, steps)
 
     def _require_durable(self, job: Job, message: CommitCheckpoint) -> None:
-        """Refuse a checkpoint whose manifest is not in the store as stated; raises JobConflict.
+        """Refuse a checkpoint whose manifest is not in the store as stated; raises Unreadable, JobConflict.
 
         Housekeeping deletes manifests under the job's lock, which is held here too: what is there now stays.
         """
@@ -296,7 +296,7 @@ class WorkerService:
         try:
             self._blocks.open(job_key(self._vault, job), message.manifest_id, expected_digest=message.digest)
         except BlocksError as error:
-            raise JobConflict(f"the checkpoint cannot be recorded: {error}") from error
+            raise Unreadable(f"the checkpoint cannot be recorded: {error}") from error
 
 
 def _stored(row: JobCheckpoint) -> StoredCheckpoint:
@@ -305,7 +305,7 @@ def _stored(row: JobCheckpoint) -> StoredCheckpoint:
         noise_epoch=row.noise_epoch,
         manifest_id=row.manifest_id,
         digest=row.digest,
-        chain=row.chain,
+        state_digest=row.state_digest,
     )
 
 

@@ -19,7 +19,9 @@ from secure_train.registry.errors import InvalidModel, NotServed
 from secure_train.registry.ingest import ingest_features
 from secure_train.registry.tables import Format
 from secure_train.spec import DatasetSchema, EntrypointModel, RegressionTarget, job_from_json
-from secure_train.training import build_model, encode_features, task_of
+from secure_train.training.encoding import encode_features
+from secure_train.training.models import build_model
+from secure_train.training.tasks import task_of
 from secure_train.wire.models import Prediction
 
 BUNDLE_FORMAT = "secure-train/model/1"

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 from ray.train.v2.api.exceptions import TrainingFailedError
 
 from secure_train.client.errors import ClientError
 from secure_train.client.worker_client import WorkerClient
 from secure_train.spec import SpecErrors, TrainingJob, job_from_json
 from secure_train.training.credential import start_keeper
+from secure_train.training.errors import TrainingError
 from secure_train.training.reporting import FailureReporter
+from secure_train.training.scratch import scratch_folder
+from secure_train.training.trainer import SealedRowsTrainer
 from secure_train.training.worker import train_worker
 from secure_train.wire.worker import JobOrder, Redeem
 
@@ -56,15 +59,17 @@ def main() -> int:
     for name, value in _RAY_TRAIN.items():
         os.environ.setdefault(name, value)
     ray.init(log_to_driver=False)
-    with tempfile.TemporaryDirectory(prefix="secure-train-run-") as scratch:
-        try:
+    try:
+        with scratch_folder(order.capability.job_id) as scratch:
             _trainer(url, order, job, scratch).fit()
-        except TrainingFailedError as error:
-            return _give_up(f"training ended: {type(error).__name__}")
+    except TrainingFailedError as error:
+        return _give_up(f"training ended: {type(error).__name__}")
+    except TrainingError as error:
+        return _give_up(str(error))
     return 0
 
 
-def _trainer(url: str, order: JobOrder, job: TrainingJob, scratch: str) -> TorchTrainer:
+def _trainer(url: str, order: JobOrder, job: TrainingJob, scratch: Path) -> SealedRowsTrainer:
     capability, resources = order.capability, job.resources
     keeper = start_keeper(url, capability)
     config: dict[str, Any] = {
@@ -79,7 +84,7 @@ def _trainer(url: str, order: JobOrder, job: TrainingJob, scratch: str) -> Torch
     per_worker: dict[str, float] = {"CPU": resources.cpus_per_worker}
     if on_gpu:
         per_worker["GPU"] = resources.gpus_per_worker
-    return TorchTrainer(
+    return SealedRowsTrainer(
         train_worker,
         train_loop_config=config,
         torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo", timeout_s=_COLLECTIVE_TIMEOUT_SECONDS),
@@ -89,7 +94,7 @@ def _trainer(url: str, order: JobOrder, job: TrainingJob, scratch: str) -> Torch
         run_config=RunConfig(
             name=capability.job_id,
             # Ray Train insists on a folder; checkpoints go to the block store, so nothing is kept in it.
-            storage_path=scratch,
+            storage_path=str(scratch),
             failure_config=FailureConfig(max_failures=job.recovery.max_failures),
             callbacks=[reporter],  # type: ignore[list-item]  # typed as of Ray Train V1, which V2 replaces
         ),

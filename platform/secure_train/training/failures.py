@@ -15,6 +15,7 @@ from secure_train.training.errors import TrainingError
 
 CAUSE_LENGTH = 200
 _OURS = "secure_train."
+_PERMANENT = frozenset({"conflict", "invalid", "not_found", "too_large"})
 
 
 class WorkerFailure(TrainingError):
@@ -42,12 +43,18 @@ class Fenced(WorkerFailure):
 
 
 def refused(error: ApiError) -> WorkerFailure:
-    """What a refusal by the control plane means for the worker that met it."""
+    """What a refusal by the control plane means for the worker that met it.
+
+    ``diverged``: restart with fresh noise. Another group or attempt has taken over, or the job may not act
+    any more: end silently. Any other refusal of the request itself would come again: the job fails.
+    """
     said = f"control plane answered {error.status} {error.body.code}"
-    if error.status == 409 and error.body.code == "conflict":
+    if error.body.code == "diverged":
         return Diverged(said)
-    if error.status in (401, 403, 409):
+    if error.body.code == "stale" or error.status in (401, 403):
         return Fenced(said)
+    if error.body.code in _PERMANENT:
+        return PermanentFailure(said)
     return WorkerFailure(said)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from secure_train.training.collective import Collective
 from secure_train.training.credential import token_source
 from secure_train.training.failures import PermanentFailure, WorkerFailure, describe, refused
 from secure_train.training.loop import Assignment, run_worker
+from secure_train.training.scratch import scratch_folder
 
 _FENCED_EXIT_CODE = 77
 
@@ -40,8 +40,8 @@ def train_worker(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     collective = Collective(context.get_world_rank(), context.get_world_size(), get_device())
     client = WorkerClient(config["url"], token_source(config["keeper"]))
-    with tempfile.TemporaryDirectory(prefix="secure-train-code-") as scratch:
-        code = None if config["code_digest"] is None else Path(scratch).resolve() / "code"
+    with scratch_folder(config["job_id"]) as scratch:
+        code = None if config["code_digest"] is None else scratch.resolve() / "code"
         failure: WorkerFailure | None = None
         try:
             if code is not None:

@@ -26,7 +26,7 @@ from secure_train.jobs.launcher import DriverStatus, RayLauncher
 from secure_train.policy import Actor, CapabilityIssuer, Guard, actors
 from secure_train.registry import DatasetService, ModelService
 from secure_train.spec import job_from_json, schema_from_json
-from secure_train.training import build_model
+from secure_train.training.models import build_model
 from secure_train.vault import DataKey, KeyFile, SealedFileVault
 from secure_train.wire.data import NewDataset
 from secure_train.wire.jobs import SubmitJob
@@ -129,7 +129,7 @@ class Processes:
     workers: WorkerService
     blocks: BlockStore
     order: JobOrder
-    chain_of: Callable[[int, int], str] = field(default=lambda epoch, step: f"{epoch * 1000 + step:064x}")
+    digest_of: Callable[[int, int], str] = field(default=lambda epoch, step: f"{epoch * 1000 + step:064x}")
     group: GroupStarted | None = None
     key: DataKey | None = None
 
@@ -182,16 +182,16 @@ class Processes:
             ),
         )
 
-    def checkpoint(self, step: int, chain: str | None = None) -> str:
+    def checkpoint(self, step: int, state_digest: str | None = None) -> str:
         """Write a real checkpoint and commit it; returns its manifest's id."""
         assert self.key is not None
         epoch = self.started.noise_epoch
-        chain = self.chain_of(epoch, step) if chain is None else chain
+        state_digest = self.digest_of(epoch, step) if state_digest is None else state_digest
         ref = self.blocks.write(
             self.key,
             {"weight": torch.full((4,), float(step))},
-            {"step": step, "chain": chain},
-            manifest_id=f"{self.job_id}/checkpoint-{epoch}-{step}-{chain[-8:]}",
+            {"step": step, "state_digest": state_digest},
+            manifest_id=f"{self.job_id}/checkpoint-{epoch}-{step}-{state_digest[-8:]}",
             kind="checkpoint",
         )
         self.workers.commit_checkpoint(
@@ -202,7 +202,7 @@ class Processes:
                 step=step,
                 manifest_id=ref.id,
                 digest=ref.digest,
-                chain=chain,
+                state_digest=state_digest,
                 logical_bytes=ref.logical_bytes,
                 stored_bytes=ref.stored_bytes,
                 seconds=0.01,
@@ -216,14 +216,16 @@ class Processes:
         self.beat(last)
         self.checkpoint(last)
 
-    def release(self, step: int, epsilon: float, chain: str | None = None, **metrics: float) -> Any:
+    def release(self, step: int, epsilon: float, state_digest: str | None = None, **metrics: float) -> Any:
         return self.workers.release_metrics(
             self.token,
             ReleaseMetrics(
                 generation=self.started.generation,
                 noise_epoch=self.started.noise_epoch,
                 step=step,
-                chain=self.chain_of(self.started.noise_epoch, step) if chain is None else chain,
+                state_digest=self.digest_of(self.started.noise_epoch, step)
+                if state_digest is None
+                else state_digest,
                 metrics=metrics or {"accuracy": 0.8},
                 epsilon=epsilon,
             ),
@@ -233,7 +235,7 @@ class Processes:
         report = ReportFailure(attempt=self.order.capability.attempt, cause=cause, permanent=permanent)
         self.workers.report_failure(self.token, report)
 
-    def publish(self, chain: str | None = None) -> Any:
+    def publish(self, state_digest: str | None = None) -> Any:
         assert self.key is not None
         job, schema = job_from_json(self.order.spec), schema_from_json(SCHEMA)
         model = build_model(job.model, schema.encoded_width(), schema.target.width, job.training.seed)
@@ -246,7 +248,7 @@ class Processes:
             PublishModel(
                 generation=self.started.generation,
                 noise_epoch=epoch,
-                chain=self.chain_of(epoch, final) if chain is None else chain,
+                state_digest=self.digest_of(epoch, final) if state_digest is None else state_digest,
                 manifest_id=ref.id,
                 digest=ref.digest,
             ),

@@ -23,7 +23,7 @@ from secure_train.registry import (
     live_manifests,
 )
 from secure_train.spec import SpecErrors, schema_from_json
-from secure_train.training import Split, encode, split_rows
+from secure_train.training.encoding import Split, encode, split_rows
 from secure_train.vault import SealedFileVault
 from secure_train.wire.data import NewDatasetVersion
 

@@ -29,7 +29,9 @@ from secure_train.registry import (
     serving,
 )
 from secure_train.spec import job_from_json, schema_from_json
-from secure_train.training import build_model, encode_features, task_of
+from secure_train.training.encoding import encode_features
+from secure_train.training.models import build_model
+from secure_train.training.tasks import task_of
 from secure_train.vault import DataKey, KeyContext, SealedFileVault
 
 MLP = {"kind": "mlp", "hidden": [4]}

@@ -1,6 +1,6 @@
 """Workers in this process, and a control plane for them, in memory, that faults can be injected into.
 
-It keeps what the real one keeps of a job that bears on workers: charges, checkpoints with their chains,
+It keeps what the real one keeps of a job that bears on workers: charges, checkpoints with their state digests,
 releases, noise epochs and generations. It decides nothing by policy.
 """
 
@@ -159,7 +159,7 @@ class WorkerControl:
                 noise_epoch=c.noise_epoch,
                 manifest_id=c.manifest_id,
                 digest=c.digest,
-                chain=c.chain,
+                state_digest=c.state_digest,
             )
             for c in found
             if c.step >= self.noise_epoch_step
@@ -231,16 +231,18 @@ class WorkerControl:
             self.restored.append(Restored.model_validate(body).step)
         elif path == "charges":
             charge = Charge.model_validate(body)
-            if charge.noise_epoch != self.noise_epoch or charge.last_step > self.final_step():
+            if charge.noise_epoch != self.noise_epoch:
+                return 409, "stale"
+            if charge.last_step > self.final_step():
                 return 409, "conflict"
             self.charges.append(charge)
             return {"epsilon": 1.0, "delta": 1e-5, "steps_charged": self.steps_charged}
         elif path == "checkpoints":
             commit = CommitCheckpoint.model_validate(body)
             known = self.checkpoints.setdefault((commit.noise_epoch, commit.step), commit)
-            if known.chain != commit.chain:
+            if known.state_digest != commit.state_digest:
                 self.diverge()
-                return 409, "conflict"
+                return 409, "diverged"
             self.checkpoints[commit.noise_epoch, commit.step] = commit
         elif path == "checkpoints/refused":
             self.refused.append(CheckpointRefused.model_validate(body))
@@ -256,8 +258,11 @@ class WorkerControl:
         elif path == "models":
             published = PublishModel.model_validate(body)
             last = self.checkpoints.get((published.noise_epoch, self.final_step()))
-            if last is None or last.chain != published.chain:
+            if last is None:
                 return 409, "conflict"
+            if last.state_digest != published.state_digest:
+                self.diverge()
+                return 409, "diverged"
             self.published.append(published)
             self.state = "succeeded"
             return {"model": "mod_1", "version": 1}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secure_train.spec import DatasetSchema, schema_from_json
-from secure_train.training import EncodingError, Split, encode, encode_features, split_rows
-from secure_train.training.encoding import encode_target
+from secure_train.training.encoding import Split, encode, encode_features, encode_target, split_rows
+from secure_train.training.errors import EncodingError
 
 torch.set_num_threads(1)
 

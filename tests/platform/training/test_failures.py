@@ -49,8 +49,11 @@ def test_a_description_points_into_the_authors_code_rather_than_into_a_library(t
         (401, "not_authenticated", Fenced),
         (403, "denied_by_policy", Fenced),
         (409, "stale", Fenced),
-        (409, "conflict", Diverged),
-        (422, "invalid", WorkerFailure),
+        (409, "diverged", Diverged),
+        (409, "conflict", PermanentFailure),
+        (422, "invalid", PermanentFailure),
+        (409, "unreadable", WorkerFailure),
+        (500, "internal", WorkerFailure),
     ],
 )
 def test_a_refusal_is_understood(status: int, code: str, kind: type[WorkerFailure]) -> None:
@@ -64,6 +67,12 @@ def test_failures_travel_between_processes_and_keep_their_kind() -> None:
         copy = pickle.loads(pickle.dumps(kind("why")))  # noqa: S301  # as Ray does with its workers' exceptions
         assert type(copy) is kind
         assert copy.cause == "why"
+
+
+def test_a_refusal_by_the_control_plane_travels_between_processes() -> None:
+    body = ErrorBody(code="conflict", message="no", hint="wait", details=[{"path": "a"}])
+    copy = pickle.loads(pickle.dumps(ApiError(409, body)))  # noqa: S301  # as Ray does
+    assert (type(copy), copy.status, copy.body, str(copy)) == (ApiError, 409, body, "no")
 
 
 def test_the_most_telling_of_several_failures_is_reported() -> None:

@@ -13,7 +13,9 @@ from pydantic import TypeAdapter
 
 from secure_train.dp import check_model, removal_test
 from secure_train.spec import ModelSpec, load_job, load_schema
-from secure_train.training import ModelError, build_model, task_of
+from secure_train.training.errors import ModelError
+from secure_train.training.models import build_model
+from secure_train.training.tasks import task_of
 
 torch.set_num_threads(1)
 

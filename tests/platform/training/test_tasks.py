@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secure_train.spec import schema_from_json
-from secure_train.training import Task, task_of
-from secure_train.training.tasks import LOG_LOSS_BOUND
+from secure_train.training.tasks import LOG_LOSS_BOUND, Task, task_of
 
 torch.set_num_threads(1)
 
