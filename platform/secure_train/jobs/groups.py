@@ -12,7 +12,7 @@ from secure_train.jobs.errors import JobConflict
 from secure_train.jobs.journal import job_event, log_line
 from secure_train.jobs.lineage import final_step
 from secure_train.jobs.liveness import group_reported
-from secure_train.jobs.recovery import record_death
+from secure_train.jobs.recovery import fail, record_death
 from secure_train.jobs.states import JobState
 from secure_train.jobs.transitions import transition
 from secure_train.spec import job_from_json
@@ -22,7 +22,9 @@ from secure_train.wire.worker import GroupStarted
 def begin_group(
     session: Session, audit: Trail, job: Job, world_size: int, block_store: str
 ) -> GroupStarted | None:
-    """Begin a new worker group. None: the group before it died unreported, and that was once too often.
+    """Begin a new worker group. None: the job has failed instead, for its recorded reason.
+
+    It fails if the group before it died unreported once too often, or if there is nothing left to train.
 
     A job that runs and whose group has been heard of can only get a new one because that died. One that was
     never heard of is the same start, announced again after the answer was lost. Raises JobConflict for a
@@ -37,6 +39,13 @@ def begin_group(
         and group_reported(session, job)
         and not record_death(session, audit, job, "the worker group was restarted", actor=actor)
     ):
+        return None
+    if final_step(session, job) == 0:
+        reason = (
+            f"all {job.steps} steps that its ε pays for were charged, and then lost before a checkpoint held "
+            "any of them: nothing is left to train. Submit it again, with a new share of the budget"
+        )
+        fail(session, audit, job, reason, actor=actor)
         return None
     job.generation += 1
     job.heartbeat_at = now()

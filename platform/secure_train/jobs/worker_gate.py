@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,17 +10,20 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from secure_train.db import new_id
-from secure_train.db.tables import Dataset, Job
+from secure_train.db.tables import Dataset, Job, JobTicket
 from secure_train.db.trail import Trail
 from secure_train.jobs.errors import StaleWorker, TicketRefused
 from secure_train.jobs.journal import job_event
 from secure_train.jobs.locks import lock_job
-from secure_train.jobs.tickets import find_ticket
+from secure_train.jobs.recovery import fail
+from secure_train.jobs.states import ACTIVE
+from secure_train.jobs.tickets import claim_ticket, find_ticket
 from secure_train.policy import (
     Action,
     Actor,
     CapabilityClaims,
     CapabilityIssuer,
+    Denied,
     Guard,
     InvalidCapability,
     Resource,
@@ -27,6 +31,8 @@ from secure_train.policy import (
     resources,
 )
 from secure_train.wire.worker import Capability
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,6 @@ class WorkerGate:
         self._guard = guard
         self._audit = audit
         self._issuer = issuer
-
-    @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        """Open a transaction for a request that brings no capability yet."""
-        with self._guard.transaction() as session:
-            yield session
 
     @contextmanager
     def read(self, token: str) -> Iterator[Call]:
@@ -75,11 +75,12 @@ class WorkerGate:
 
         Raises:
             InvalidCapability: forged, expired, or of a job or an attempt that may not act any more.
-            Denied: policy.
+            Denied: policy. The job has failed then: what it may not do today it would be denied again and
+                again.
             StaleWorker: another worker group has replaced that of ``generation``.
         """
         claims = self._issuer.verify(token)
-        with self._guard.transaction() as session:
+        with self._failing_if_denied(claims.job_id), self._guard.transaction() as session:
             job = lock_job(session, claims.job_id)
             actor = actors.job(session, claims)
             if job is None:
@@ -90,6 +91,33 @@ class WorkerGate:
                     f"worker group {generation} of {job.id} is over: group {job.generation} has replaced it"
                 )
             yield Call(session, job, actor)
+
+    @contextmanager
+    def admission(self, secret: str) -> Iterator[tuple[Session, JobTicket, Job]]:
+        """Open the transaction in which a ticket is claimed; raises TicketRefused."""
+        with self._guard.database.read() as session:
+            known = find_ticket(session, secret)
+            job_id = None if known is None else known.job_id
+        with self._failing_if_denied(job_id), self._guard.transaction() as session:
+            yield session, *claim_ticket(session, secret)
+
+    @contextmanager
+    def _failing_if_denied(self, job_id: str | None) -> Iterator[None]:
+        """End a job whose own request policy has denied, in a transaction after that of the denial."""
+        try:
+            yield
+        except Denied as denied:
+            decision = denied.decision
+            reason = f"policy: {decision.action} was denied: {decision.reason} (decision {decision.id})"
+            try:
+                with self._guard.database.write() as session:
+                    job = None if job_id is None else lock_job(session, job_id)
+                    if job is not None and job.state in ACTIVE:
+                        fail(session, self._audit, job, reason)
+            except Exception:
+                # The denial stands whatever keeps the job from being ended; its next request is denied too.
+                logger.exception("%s cannot be ended after a denial", job_id)
+            raise
 
     def admit(self, session: Session, job: Job) -> Capability:
         """Issue the first capability of an attempt, once policy lets the job train. The job is locked.

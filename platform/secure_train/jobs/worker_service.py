@@ -35,7 +35,6 @@ from secure_train.jobs.publishing import Finished, Publisher
 from secure_train.jobs.recovery import fail, record_death, record_restored
 from secure_train.jobs.releases import release
 from secure_train.jobs.states import JobState
-from secure_train.jobs.tickets import claim_ticket
 from secure_train.jobs.worker_gate import WorkerGate, on_checkpoints, on_dataset
 from secure_train.policy import (
     Action,
@@ -105,8 +104,7 @@ class WorkerService:
             InvalidCapability: the job has ended since.
         """
         try:
-            with self._gate.transaction() as session:
-                ticket, job = claim_ticket(session, message.ticket)
+            with self._gate.admission(message.ticket) as (session, ticket, job):
                 capability = self._gate.admit(session, job)
                 data = {"attempt": job.attempt}
                 key = ticket.sha256.hex()

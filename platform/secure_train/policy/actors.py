@@ -18,10 +18,14 @@ _ACTING = frozenset({"starting", "running", "recovering"})
 
 @dataclass(frozen=True)
 class Actor:
-    """Who asks: `id` is "user:alice", "service:ci" or "job:job_…"."""
+    """Who asks: `id` is "user:alice", "service:ci" or "job:job_…".
+
+    `related` are further entities that policies follow its attributes to.
+    """
 
     id: str
     entity: Entity
+    related: tuple[Entity, ...] = ()
 
 
 def principal(session: Session, row: Principal) -> Actor:
@@ -30,7 +34,7 @@ def principal(session: Session, row: Principal) -> Actor:
 
 
 def job(session: Session, claims: CapabilityClaims) -> Actor:
-    """Return the job that a verified capability speaks for, as its row stands now.
+    """Return the job that a verified capability speaks for, as its row stands now, and who submitted it.
 
     Raises:
         InvalidCapability: the job is unknown, not running, being cancelled, launched again since, or not the
@@ -49,4 +53,5 @@ def job(session: Session, claims: CapabilityClaims) -> Actor:
         )
     if (claims.dataset_id, claims.dataset_version) != (row.dataset_id, row.dataset_version):
         raise InvalidCapability(f"this capability is for another dataset than that of {row.id}")
-    return Actor(f"job:{row.id}", job_entity(row, claims.actions))
+    submitter = principal(session, session.get_one(Principal, row.submitted_by, populate_existing=True))
+    return Actor(f"job:{row.id}", job_entity(row, claims.actions), (submitter.entity,))

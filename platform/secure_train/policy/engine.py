@@ -157,7 +157,7 @@ def _check_each(policies: Mapping[str, str], schema: cedarpy.Schema) -> None:
 def _entities(requests: Iterable[Request]) -> str:
     entities: dict[Uid, Entity] = {}
     for request in requests:
-        for entity in (request.resource.entity, *request.resource.related):
+        for entity in (request.resource.entity, *request.resource.related, *request.actor.related):
             entities.setdefault(entity.uid, entity)
     # Last, so that it wins: only the actor's own entity carries what its capability grants.
     for request in requests:

@@ -89,7 +89,7 @@ class Company:
         )
         return Actor(name, principal_entity(row, projects))
 
-    def job(self, **changes: Any) -> Actor:
+    def job(self, *, submitter_active: bool = True, **changes: Any) -> Actor:
         """The job's own processes, under a whole capability."""
         granted = changes.pop("granted", JOB_ACTIONS)
         values = {
@@ -97,7 +97,8 @@ class Company:
             for name in ("id", "project_id", "submitted_by", "dataset_id", "purpose", "state")
         }
         row = Job(**values | changes)
-        return Actor(f"job:{row.id}", job_entity(row, granted))
+        submitter = self.actor("engineer", row.submitted_by, active=submitter_active)
+        return Actor(f"job:{row.id}", job_entity(row, granted), (submitter.entity,))
 
     def ask(
         self, actor: Actor, action: Action, thing: str | Resource, context: Mapping[str, Any] | None = None

@@ -246,6 +246,13 @@ def test_a_capability_grants_nothing_that_it_does_not_name(company: Any) -> None
     assert company.ask(company.job(granted=None), Action.JOB_REPORT, "job") == "capability-does-not-grant"
 
 
+def test_a_job_may_do_nothing_once_its_submitter_is_deactivated(company: Any) -> None:
+    orphan = company.job(submitter_active=False)
+    assert company.ask(orphan, Action.MODEL_TRAIN, "job") == "submitter-inactive"
+    for thing in THINGS:
+        assert not any(company.ask(orphan, action, thing) == "allow" for action in Action)
+
+
 def test_a_withdrawn_purpose_stops_a_running_job(company: Any) -> None:
     assert company.ask(company.job(purpose="withdrawn"), Action.DATASET_READ, "dataset") == NO_PERMIT
 
