@@ -74,21 +74,21 @@ def _cost(detail: JobDetail, steps: int) -> float:
 
 
 def require_same_values(stack: Stack, job: str) -> None:
-    """Check that no step ever gave two values: one chain for each (noise epoch, step), and no divergence.
+    """Check that no step ever gave two values: one state digest for each (noise epoch, step), and no divergence.
 
     Raises:
         Broken: with the step.
     """
-    chains: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+    digests: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
     for event in events_about(stack, job):
         if event.type == "job.diverged":
             raise Broken(f"{job} diverged: {event.data}")
         if event.type == "checkpoint.written":
-            chains[event.data["noise_epoch"], event.data["step"]].add(event.data["chain"])
-    for place, found in chains.items():
+            digests[event.data["noise_epoch"], event.data["step"]].add(event.data["state_digest"])
+    for place, found in digests.items():
         if len(found) != 1:
-            raise Broken(f"{job}: (noise epoch, step) {place} has the chains {sorted(found)}")
-    if not chains:
+            raise Broken(f"{job}: (noise epoch, step) {place} has the state digests {sorted(found)}")
+    if not digests:
         raise Broken(f"{job} has written no checkpoint")
 
 

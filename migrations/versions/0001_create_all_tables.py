@@ -331,10 +331,10 @@ def upgrade() -> None:
         sa.Column("manifest_id", sa.String(length=120), nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column(
-            "chain",
+            "state_digest",
             sa.String(length=64),
             nullable=False,
-            comment="running digest of all noised gradients up to this step",
+            comment="SHA-256 of noise epoch, step, weights and optimizer state",
         ),
         sa.Column("logical_bytes", sa.Integer(), nullable=False),
         sa.Column("stored_bytes", sa.Integer(), nullable=False),
@@ -345,7 +345,7 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "state IN ('good', 'refused', 'expired')", name=op.f("ck_job_checkpoints_state_known")
         ),
-        sa.CheckConstraint("length(chain) = 64", name=op.f("ck_job_checkpoints_chain_length")),
+        sa.CheckConstraint("length(state_digest) = 64", name=op.f("ck_job_checkpoints_state_digest_length")),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_checkpoints_job_id_jobs")),
         sa.PrimaryKeyConstraint("job_id", "noise_epoch", "step", name=op.f("pk_job_checkpoints")),
         sa.UniqueConstraint("manifest_id", name=op.f("uq_job_checkpoints_manifest_id")),
@@ -396,7 +396,10 @@ def upgrade() -> None:
         sa.Column("noise_epoch", sa.Integer(), nullable=False),
         sa.Column("step", sa.Integer(), nullable=False),
         sa.Column(
-            "chain", sa.String(length=64), nullable=False, comment="state of the model that was evaluated"
+            "state_digest",
+            sa.String(length=64),
+            nullable=False,
+            comment="state of the model that was evaluated",
         ),
         sa.Column("metrics", sa.JSON(), nullable=False),
         sa.Column("epsilon", sa.Double(), nullable=False),

@@ -27,7 +27,7 @@ def release(session: Session, audit: Trail, job: Job, message: ReleaseMetrics) -
 
     A Diverged that is returned is to be raised after the commit.
 
-    The model that was evaluated must be that of a recorded checkpoint: its chain is compared. ``epsilon`` is
+    The model that was evaluated must be that of a recorded checkpoint: its state digest is compared. ``epsilon`` is
     pure ε by record, added to training's (basic composition). Empty metrics in the answer: divergence has
     used up the share of ε that was set aside for evaluation, and nothing was released. Raises StaleWorker,
     JobConflict.
@@ -39,7 +39,7 @@ def release(session: Session, audit: Trail, job: Job, message: ReleaseMetrics) -
         raise JobConflict(
             f"step {message.step} of {job.id} has no checkpoint: commit it before releasing its metrics"
         )
-    if checkpoint.chain != message.chain:
+    if checkpoint.state_digest != message.state_digest:
         why = f"the model evaluated at step {message.step} is not that of its checkpoint"
         return begin_noise_epoch(session, audit, job, why)
     stored = session.get(JobRelease, (job.id, message.noise_epoch, message.step))
@@ -58,7 +58,7 @@ def release(session: Session, audit: Trail, job: Job, message: ReleaseMetrics) -
             job_id=job.id,
             noise_epoch=message.noise_epoch,
             step=message.step,
-            chain=message.chain,
+            state_digest=message.state_digest,
             metrics=message.metrics,
             epsilon=message.epsilon,
         )

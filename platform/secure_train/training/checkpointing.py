@@ -1,7 +1,7 @@
 """Writing checkpoints while training goes on. One at a time; in the order durable, recorded, released.
 
 Nothing of a step leaves the worker before its checkpoint is recorded: only then does the control plane hold
-the chain that a re-run of the step must reproduce.
+the digest that a re-run of the step must reproduce.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class CheckpointWriter:
                 step=snapshot.step,
                 manifest_id=ref.id,
                 digest=ref.digest,
-                chain=snapshot.chain,
+                state_digest=snapshot.state_digest,
                 logical_bytes=ref.logical_bytes,
                 stored_bytes=ref.stored_bytes,
                 seconds=round(time.monotonic() - began, 3),
@@ -102,4 +102,4 @@ class CheckpointWriter:
         The blocks of an identical state are stored once all the same.
         """
         position = f"{snapshot.noise_epoch}-{snapshot.step:09d}"
-        return f"{self._job_id}/{kind}-{position}-{snapshot.chain[:16]}-g{self._generation}"
+        return f"{self._job_id}/{kind}-{position}-{snapshot.state_digest[:16]}-g{self._generation}"

@@ -123,7 +123,7 @@ class Evaluator:
             generation=self._generation,
             noise_epoch=snapshot.noise_epoch,
             step=snapshot.step,
-            chain=snapshot.chain,
+            state_digest=snapshot.state_digest,
             metrics=metrics(sums, epsilon),
             epsilon=epsilon,
         )

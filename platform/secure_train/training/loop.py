@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from secure_train.blocks import BlockStore, DirectoryBackend
 from secure_train.client.worker_client import WorkerClient
-from secure_train.dp import GaussianNoise, PrivateStep
+from secure_train.dp import GaussianNoise, PerformanceFlags, PrivacySpec, PrivateStep
 from secure_train.spec import TrainingJob, schema_from_json
 from secure_train.spec import digest as digest_of
 from secure_train.training.checkpointing import CheckpointWriter
@@ -105,8 +105,8 @@ class _Training:
                 lease_end = self._lease_end(step)
                 self._charge(step, lease_end)
                 for position in range(step, lease_end):
-                    inputs, targets = self.shard.batch(group.noise_epoch, position)
-                    self.stepper.step(inputs, targets, group.noise_epoch, position)
+                    batch = self.shard.batch(group.noise_epoch, position)
+                    self.stepper.step(batch, group.noise_epoch, position)
                     pulse.done(position + 1)
                     writer.check()
                 step = lease_end
@@ -167,7 +167,7 @@ class _Training:
             PublishModel(
                 generation=self.group.generation,
                 noise_epoch=self.group.noise_epoch,
-                chain=snapshot.chain,
+                state_digest=snapshot.state_digest,
                 manifest_id=ref.id,
                 digest=ref.digest,
             )
@@ -205,13 +205,15 @@ def _prepare(assignment: Assignment, group: GroupStarted) -> _Training:
     stepper = PrivateStep(
         model,
         optimizer,
-        task.losses,
-        max_grad_norm=job.privacy.max_grad_norm,
-        noise_multiplier=group.noise_multiplier,
-        expected_batch_size=group.sampling_rate * data.training_rows,
-        noise=GaussianNoise(key.derive(NOISE, salt=inputs), collective.rank, collective.world_size),
-        physical_batch_size=job.training.physical_batch_size,
-        all_reduce=collective.all_reduce,
+        task.batch_losses,
+        PrivacySpec(
+            noise_multiplier=group.noise_multiplier,
+            max_grad_norm=job.privacy.max_grad_norm,
+            expected_batch_size=group.sampling_rate * data.training_rows,
+        ),
+        GaussianNoise(key.derive(NOISE, salt=inputs), collective.rank, collective.world_size),
+        PerformanceFlags(physical_batch_size=job.training.physical_batch_size),
+        collective.all_reduce,
     )
     state = TrainingState(model, optimizer, stepper)
     restorer = Restorer(store, key, client, collective, group.generation)

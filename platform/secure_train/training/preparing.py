@@ -53,7 +53,7 @@ def try_model(
     """
     inputs, targets = _examples(schema)
     try:
-        removal_test(model, task.losses, inputs, targets, job.privacy.max_grad_norm)
+        removal_test(model, task.batch_losses, (inputs, targets), job.privacy.max_grad_norm)
         apart = _evaluates_apart(model, inputs)
     except DPError as error:
         raise PermanentFailure(str(error)) from None

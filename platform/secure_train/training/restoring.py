@@ -81,7 +81,7 @@ class Restorer:
         recorded = {
             "step": checkpoint.step,
             "noise_epoch": checkpoint.noise_epoch,
-            "chain": checkpoint.chain,
+            "state_digest": checkpoint.state_digest,
         }
         found = {name: stored.meta.get(name) for name in recorded}
         if stored.kind != KIND or found != recorded:

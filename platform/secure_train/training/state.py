@@ -5,6 +5,7 @@ Sampling and noise are pure functions of the step, so the position is all there 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,7 +21,6 @@ from secure_train.training.errors import TrainingError
 from secure_train.training.failures import PermanentFailure
 
 KIND = "checkpoint"
-EMPTY_CHAIN = "00" * 32
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 
 
@@ -31,14 +31,15 @@ class Snapshot:
     Attributes:
         step: steps done.
         noise_epoch: in which the last of them was done.
-        chain: running digest of all noised gradients so far, hexadecimal.
+        state_digest: identifies everything that can become durable of this step: SHA-256, hexadecimal, over
+            noise epoch, step, weights and optimizer state. Equal digests mean that what escaped is equal.
         tensors: weights and optimizer state, by name.
         meta: what else a checkpoint holds.
     """
 
     step: int
     noise_epoch: int
-    chain: str
+    state_digest: str
     tensors: dict[str, Tensor]
     meta: dict[str, JsonValue]
 
@@ -50,6 +51,12 @@ class Snapshot:
             for name, tensor in self.tensors.items()
             if name.startswith(_MODEL)
         }
+
+
+def state_digest(tensors: Mapping[str, Tensor], step: int, noise_epoch: int) -> str:
+    """SHA-256 over (noise epoch, step, fingerprint of the tensors), integers as 8 bytes big endian."""
+    position = noise_epoch.to_bytes(8, "big") + step.to_bytes(8, "big")
+    return hashlib.sha256(position + fingerprint(tensors)).hexdigest()
 
 
 def make_optimizer(spec: Adam | Sgd, model: nn.Module) -> torch.optim.Optimizer:
@@ -94,18 +101,13 @@ class TrainingState:
                 "the model changed a buffer or a frozen parameter of its own: what it holds now is not "
                 "protected by noise. Remove state that is kept between batches"
             )
-        position = self._stepper.state_dict()
+        digest = state_digest(tensors, step, noise_epoch)
         return Snapshot(
             step=step,
             noise_epoch=noise_epoch,
-            chain=str(position["chain"]),
+            state_digest=digest,
             tensors=tensors,
-            meta={
-                "step": step,
-                "noise_epoch": noise_epoch,
-                "chain": str(position["chain"]),
-                "steps_run": _integer(position["steps"]),
-            },
+            meta={"step": step, "noise_epoch": noise_epoch, "state_digest": digest},
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -145,7 +147,7 @@ class TrainingState:
 
 def _position(meta: Mapping[str, JsonValue]) -> dict[str, object]:
     step, noise_epoch = _integer(meta["step"]), _integer(meta["noise_epoch"])
-    return {"chain": meta["chain"], "steps": meta["steps_run"], "last": [noise_epoch, step - 1]}
+    return {"last": [noise_epoch, step - 1]}
 
 
 def _integer(value: object) -> int:

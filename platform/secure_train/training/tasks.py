@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_train.dp import bounded_sum
@@ -50,6 +50,11 @@ class Task(ABC):
 
         ``outputs`` is (rows, ``self.outputs``), ``targets`` as in `Examples.targets`.
         """
+
+    def batch_losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Per-record training losses of a model on (features, targets), (rows,)."""
+        features, targets = batch
+        return self.losses(model(features), targets)
 
     @abstractmethod
     def held_out(self, outputs: Tensor, targets: Tensor) -> HeldOutSums:

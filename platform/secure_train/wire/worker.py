@@ -98,7 +98,7 @@ class StoredCheckpoint(Message):
     noise_epoch: int
     manifest_id: str
     digest: str
-    chain: Hex32
+    state_digest: Hex32
 
 
 class RestoreGrant(Message):
@@ -141,14 +141,14 @@ class Charged(Message):
 class CommitCheckpoint(WorkerRequest):
     """A checkpoint's manifest is durable: record it.
 
-    Answers ``conflict`` (409) if the same step was recorded with another chain.
+    Answers ``conflict`` (409) if the same step was recorded with another state digest.
     """
 
     noise_epoch: int
     step: Step
     manifest_id: Annotated[str, Field(max_length=120)]
     digest: Hex32
-    chain: Hex32
+    state_digest: Hex32
     logical_bytes: int
     stored_bytes: int
     seconds: float
@@ -159,7 +159,7 @@ class ReleaseMetrics(WorkerRequest):
 
     noise_epoch: int
     step: Step
-    chain: Hex32
+    state_digest: Hex32
     metrics: dict[str, Any]
     epsilon: Annotated[float, Field(ge=0)]
 
@@ -210,7 +210,7 @@ class PublishModel(WorkerRequest):
     """The final weights are durable in the block store: record the model version and end the job."""
 
     noise_epoch: int
-    chain: Hex32
+    state_digest: Hex32
     manifest_id: Annotated[str, Field(max_length=120)]
     digest: Hex32
 

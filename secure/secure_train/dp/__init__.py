@@ -12,7 +12,14 @@ from secure_train.dp.accounting import (
     epsilon_replace_one,
 )
 from secure_train.dp.adjacency import Adjacency
-from secure_train.dp.clipping import ClippedSum, GhostClipper, LossFunction, clipped_gradient_sum
+from secure_train.dp.clipping import (
+    Batch,
+    ClippedSum,
+    Clipper,
+    Clipping,
+    LossFunction,
+    PerformanceFlags,
+)
 from secure_train.dp.errors import (
     AccountingDisagreement,
     DPError,
@@ -32,36 +39,38 @@ from secure_train.dp.noise import GaussianNoise
 from secure_train.dp.removal import removal_test
 from secure_train.dp.sampling import PoissonSampler
 from secure_train.dp.statement import DPStatement, EvaluationRelease, build_statement
-from secure_train.dp.step import AllReduce, PrivateStep, StepDigest, sum_over_workers
+from secure_train.dp.step import AllReduce, PrivacySpec, PrivateStep, sum_over_workers
 from secure_train.dp.validation import check_model
 
 __all__ = [
     "AccountingDisagreement",
     "Adjacency",
     "AllReduce",
+    "Batch",
     "ClippedSum",
+    "Clipper",
+    "Clipping",
     "CrossCheck",
     "DPError",
     "DPStatement",
     "EvaluationPlan",
     "EvaluationRelease",
     "GaussianNoise",
-    "GhostClipper",
     "InvalidParameterError",
     "LossFunction",
     "Mechanism",
     "NoiseReuseError",
     "NoisyMetrics",
+    "PerformanceFlags",
     "PoissonSampler",
+    "PrivacySpec",
     "PrivateStep",
     "RemovalTestFailed",
-    "StepDigest",
     "UnsupportedModel",
     "bounded_sum",
     "build_statement",
     "calibrate",
     "check_model",
-    "clipped_gradient_sum",
     "cross_check",
     "epsilon",
     "epsilon_replace_one",

@@ -9,23 +9,24 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils import _pytree as pytree
 
-from secure_train.dp.clipping import GhostClipper, LossFunction
+from secure_train.dp.clipping import Batch, Clipper, LossFunction, PerformanceFlags
+from secure_train.dp.clipping.batch import number_of_records, part_of
 from secure_train.dp.errors import InvalidParameterError, RemovalTestFailed
 
 _TOLERATED_RATIO = 1 + 1e-4
 # Other records' contributions move by float rounding, since another batch shape means another order of sums:
 # up to 1e-5 was seen on good models.
 _TOLERATED_COUPLING = 1e-3
-_INPUT_SCALES = (1.0, 1e-2, 30.0, 1e3)
+_INPUT_SCALES = (1e-2, 30.0, 1e3)
 _REMOVED_RECORDS = 8
 
 
 def removal_test(
     model: nn.Module,
     loss_fn: LossFunction,
-    example_inputs: Tensor,
-    example_targets: Tensor,
+    examples: Batch,
     max_grad_norm: float,
 ) -> None:
     """Measures the sensitivity of the clipped sum on examples, which should be synthetic or public.
@@ -40,9 +41,9 @@ def removal_test(
 
     Args:
         model: as it will be trained.
-        loss_fn: per-record losses.
-        example_inputs: shape (B, …), at least 2 records; scaled if floating point.
-        example_targets: shape (B, …).
+        loss_fn: (model, batch) to per-record losses.
+        examples: at least 2 records. Floating-point tensors of two dimensions and more are scaled: inputs,
+            but not targets of one number a record.
         max_grad_norm: the clipping norm C.
 
     Raises:
@@ -50,16 +51,18 @@ def removal_test(
         UnsupportedModel: the structure is refused already.
         InvalidParameterError: fewer than 2 examples, or C out of range.
     """
-    if example_inputs.shape[0] < 2:
-        raise InvalidParameterError(f"example_inputs: need at least 2 records, got {example_inputs.shape[0]}")
+    records = number_of_records(examples)
+    if records < 2:
+        raise InvalidParameterError(f"examples: need at least 2 records, got {records}")
     subject = copy.deepcopy(model)
     for module in subject.modules():
         if isinstance(module, _DropoutNd):
             module.eval()
     ratio, coupling = 0.0, 0.0
-    with GhostClipper(subject, max_grad_norm, verify=False) as clipper:
-        for inputs in _variants(example_inputs):
-            for moved, unexplained in _removals(clipper, loss_fn, inputs, example_targets):
+    flags = PerformanceFlags(physical_batch_size=records)
+    with Clipper(subject, max_grad_norm, flags=flags, verify=False) as clipper:
+        for variant in _variants(examples):
+            for moved, unexplained in _removals(clipper, loss_fn, variant, records):
                 ratio, coupling = (
                     max(ratio, moved / max_grad_norm),
                     max(coupling, unexplained / max_grad_norm),
@@ -75,28 +78,35 @@ def removal_test(
         )
 
 
-def _variants(inputs: Tensor) -> Iterator[Tensor]:
-    if not inputs.is_floating_point():
-        yield inputs
+def _variants(examples: Batch) -> Iterator[Batch]:
+    yield examples
+    if not any(_scalable(tensor) for tensor in pytree.tree_leaves(examples)):
         return
     for scale in _INPUT_SCALES:
-        yield inputs * scale
-    outlier = inputs.clone()
+        yield pytree.tree_map(lambda t, by=scale: t * by if _scalable(t) else t, examples)
+    yield pytree.tree_map(lambda t: _with_outlier(t) if _scalable(t) else t, examples)
+
+
+def _scalable(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dim() > 1
+
+
+def _with_outlier(tensor: Tensor) -> Tensor:
+    outlier = tensor.clone()
     outlier[0] *= _INPUT_SCALES[-1]
-    yield outlier
+    return outlier
 
 
 def _removals(
-    clipper: GhostClipper, loss_fn: LossFunction, inputs: Tensor, targets: Tensor
+    clipper: Clipper, loss_fn: LossFunction, batch: Batch, records: int
 ) -> Iterator[tuple[float, float]]:
     def clipped(chosen: Tensor) -> Tensor:
-        total = clipper.sum(loss_fn, inputs[chosen], targets[chosen], physical_batch_size=inputs.shape[0])
+        total = clipper.sum(loss_fn, part_of(batch, chosen))
         return torch.cat([gradient.double().flatten() for gradient in total.gradients.values()])
 
-    everyone = torch.arange(inputs.shape[0], device=inputs.device)
+    everyone = torch.arange(records)
     full = clipped(everyone)
-    stride = math.ceil(inputs.shape[0] / _REMOVED_RECORDS)
-    for removed in range(0, inputs.shape[0], stride):
+    for removed in range(0, records, math.ceil(records / _REMOVED_RECORDS)):
         moved = full - clipped(everyone[everyone != removed])
         alone = clipped(everyone[removed : removed + 1])
         yield float(moved.norm()), float((moved - alone).norm())

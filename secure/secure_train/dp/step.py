@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from secure_train.dp.clipping import GhostClipper, LossFunction
+from secure_train.dp.clipping import Batch, Clipper, Clipping, LossFunction, PerformanceFlags
 from secure_train.dp.errors import InvalidParameterError, NoiseReuseError
 from secure_train.dp.keyed import require_position
-from secure_train.dp.noise import GaussianNoise
+from secure_train.dp.noise import Noise
 
 AllReduce = Callable[[list[Tensor]], None]
 """Replaces each tensor, in place, by its sum over all workers; the same bits on every worker."""
 
-_EMPTY_CHAIN = bytes(32)
-
 
 @dataclass(frozen=True)
-class StepDigest:
-    """Identifies everything released up to and including one step. Computed from noised values: publishable.
+class PrivacySpec:
+    """What the guarantee depends on.
 
     Attributes:
-        epoch: position.
-        step: position within the epoch.
-        digest: hexadecimal SHA-256 chain value; equal digests mean equal noised gradients at every step so
-            far.
+        noise_multiplier: σ, as accounted for; the noise on the sum has deviation σ·C per coordinate.
+        max_grad_norm: clipping norm C, the sensitivity of the sum under add-or-remove-one.
+        expected_batch_size: public constant by which sums are divided: sampling rate x number of records over
+            all workers. Never the size of a batch.
+        clipping: how a record's gradient is scaled to at most C.
+
+    Raises:
+        InvalidParameterError: a value is out of range.
     """
 
-    epoch: int
-    step: int
-    digest: str
+    noise_multiplier: float
+    max_grad_norm: float
+    expected_batch_size: float
+    clipping: Clipping = Clipping.FLAT
+
+    def __post_init__(self) -> None:
+        for name in ("noise_multiplier", "max_grad_norm", "expected_batch_size"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise InvalidParameterError(f"{name}: must be positive and finite, got {value!r}")
 
 
 class PrivateStep:
@@ -47,29 +55,30 @@ class PrivateStep:
     of the batch. Every worker must call `step` at every position, with an empty batch too.
 
     Formal guarantee: T steps form T adaptive releases of the Poisson-sampled Gaussian mechanism with
-    multiplier σ (`accounting.Mechanism`), if inputs come from `PoissonSampler` at that position with the rate
-    accounted for.
+    multiplier σ (`accounting.Mechanism`), if batches come from `PoissonSampler` at that position with the
+    rate accounted for.
 
-    A step run again after a crash repeats sample, noise and dropout masks, so its digest must be the one
-    recorded before. If it is, nothing new was released and nothing is to be charged. If it is not, the same
-    noise was put on two different sums, which can reveal their difference: the caller must stop and start
-    over under a new key. Positions must increase within a process; `load_state_dict` sets where to continue
-    from.
+    A step run again after a crash repeats sample, noise and dropout masks. Where it thereby gives the same
+    weights, nothing new was released. Where it does not, the same noise was put on two different sums, which
+    can reveal their difference: whoever stores weights durably must compare, and start over under a new noise
+    epoch. Positions must increase within a process; `load_state_dict` sets where to continue from.
+
+    Communication is one all-reduce of the noised sum, after the backward pass: with flat clipping no
+    parameter's sum is known before the last layer's norms are, so it cannot overlap with it.
 
     Args:
-        model: see `GhostClipper`.
+        model: see `Clipper`. Of a `DistributedDataParallel` the module is taken, and its process group for
+            the sum over workers; its own gradient reduction is not used.
         optimizer: holds exactly the model's trainable parameters.
-        loss_fn: per-record losses.
-        max_grad_norm: clipping norm C.
-        noise_multiplier: σ, as accounted for.
-        expected_batch_size: public constant: sampling rate x number of records over all workers.
+        loss_fn: (model, batch) to per-record losses.
+        spec: the guarantee.
         noise: this worker's share of the noise.
-        physical_batch_size: the most records in memory at a time.
-        all_reduce: sums over workers; None only if there is one worker.
+        flags: time and memory.
+        all_reduce: sums over workers; None only if there is one worker, or the model brings its group.
 
     Raises:
-        InvalidParameterError: parameters are out of range or do not fit each other.
-        UnsupportedModel: see `GhostClipper`.
+        InvalidParameterError: arguments do not fit each other.
+        UnsupportedModel: see `Clipper`.
     """
 
     def __init__(
@@ -77,50 +86,54 @@ class PrivateStep:
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         loss_fn: LossFunction,
-        *,
-        max_grad_norm: float,
-        noise_multiplier: float,
-        expected_batch_size: float,
-        noise: GaussianNoise,
-        physical_batch_size: int,
+        spec: PrivacySpec,
+        noise: Noise,
+        flags: PerformanceFlags = PerformanceFlags(),  # noqa: B008  (frozen)
         all_reduce: AllReduce | None = None,
     ) -> None:
-        for name, value in (
-            ("noise_multiplier", noise_multiplier),
-            ("expected_batch_size", expected_batch_size),
-        ):
-            if not (math.isfinite(value) and value > 0):
-                raise InvalidParameterError(f"{name}: must be positive and finite, got {value!r}")
-        if (all_reduce is None) != (noise.world_size == 1):
+        if isinstance(model, DistributedDataParallel):
+            group = model.process_group
+            if noise.world_size != group.size():
+                raise InvalidParameterError(
+                    f"noise: is a share of {noise.world_size}, but the model's process group has "
+                    f"{group.size()} workers"
+                )
+            model, all_reduce = model.module, all_reduce or sum_over_workers(group)
+        elif (all_reduce is None) != (noise.world_size == 1):
             raise InvalidParameterError(
                 "all_reduce: must be given if and only if there are several workers; world_size is "
                 f"{noise.world_size}"
             )
-        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._model = model
+        self._clipper = Clipper(model, spec.max_grad_norm, clipping=spec.clipping, flags=flags)
+        self._parameters = self._clipper.parameters
         _require_same_parameters(self._parameters, optimizer)
-        self._clipper = GhostClipper(model, max_grad_norm)
         self._optimizer = optimizer
         self._loss_fn = loss_fn
-        self._noise_std = float(noise_multiplier) * float(max_grad_norm)
-        self._expected_batch_size = float(expected_batch_size)
+        self._spec = spec
         self._noise = noise
-        self._physical_batch_size = physical_batch_size
         self._all_reduce = all_reduce
-        self._chain = _EMPTY_CHAIN
-        self._steps = 0
         self._last: tuple[int, int] | None = None
+        sizes = [p.numel() for p in self._parameters.values()]
+        first = next(iter(self._parameters.values()))
+        self._flat = torch.zeros(sum(sizes), dtype=first.dtype, device=first.device)
+        self._parts = {
+            name: part.view(p.shape)
+            for (name, p), part in zip(self._parameters.items(), torch.split(self._flat, sizes), strict=True)
+        }
 
-    def step(self, inputs: Tensor, targets: Tensor, epoch: int, step: int) -> StepDigest:
+    def step(self, batch: Batch, epoch: int, step: int) -> None:
         """Releases one noised gradient sum and applies it.
 
         Args:
-            inputs: this worker's sampled records, shape (B, …), B ≥ 0.
-            targets: shape (B, …).
+            batch: this worker's sampled records, B ≥ 0 of them along each tensor's first dimension.
             epoch: position; with `step` selects the noise.
             step: position within the epoch.
 
         Raises:
             NoiseReuseError: the position is not after the last one.
+            InvalidParameterError: see `Clipper.sum`.
+            UnsupportedModel: see `Clipper.sum`.
         """
         require_position(epoch=epoch, step=step)
         if self._last is not None and (epoch, step) <= self._last:
@@ -131,19 +144,18 @@ class PrivateStep:
             )
         # Recorded first: a step that fails half-way may have let its value escape to other workers.
         self._last = (epoch, step)
-        released = self._noised_sum(inputs, targets, epoch, step)
-        self._chain = _extend(self._chain, epoch, step, released)
-        self._steps += 1
-        self._apply(released)
-        return StepDigest(epoch, step, self._chain.hex())
+        self._flat.zero_()
+        with torch.random.fork_rng(devices=self._cuda_devices()):
+            torch.manual_seed(self._noise.model_seed(epoch, step))
+            self._clipper.add_to(self._parts, self._loss_fn, batch)
+        self._noise.add_to(self._flat, self._spec.noise_multiplier * self._spec.max_grad_norm, epoch, step)
+        if self._all_reduce is not None:
+            self._all_reduce([self._flat])
+        self._apply()
 
     def state_dict(self) -> dict[str, object]:
-        """JSON-able position and digest chain; to be stored with the weights and the optimizer's state."""
-        return {
-            "chain": self._chain.hex(),
-            "steps": self._steps,
-            "last": None if self._last is None else list(self._last),
-        }
+        """JSON-able position; to be stored with the weights and the optimizer's state."""
+        return {"last": None if self._last is None else list(self._last)}
 
     def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Continues from a stored state; the weights and the optimizer's state must be of the same moment.
@@ -151,41 +163,26 @@ class PrivateStep:
         Raises:
             InvalidParameterError: the state is not one of ours.
         """
-        chain, steps, last = state.get("chain"), state.get("steps"), state.get("last")
-        if not (isinstance(chain, str) and re.fullmatch("[0-9a-f]{64}", chain)):
-            raise InvalidParameterError("state: chain is missing or malformed; restore another checkpoint")
-        if not (isinstance(steps, int) and steps >= 0):
-            raise InvalidParameterError("state: steps is missing or malformed; restore another checkpoint")
+        last = state.get("last", ())
         if last is not None:
             if not (isinstance(last, list | tuple) and len(last) == 2):
-                raise InvalidParameterError("state: last is malformed; restore another checkpoint")
+                raise InvalidParameterError("state: last is missing or malformed; restore another checkpoint")
             require_position(epoch=last[0], step=last[1])
-        self._chain, self._steps = bytes.fromhex(chain), steps
         self._last = None if last is None else (last[0], last[1])
 
     def close(self) -> None:
         """Removes the hooks from the model."""
         self._clipper.close()
 
-    def _noised_sum(self, inputs: Tensor, targets: Tensor, epoch: int, step: int) -> Tensor:
-        devices = {p.device.index for p in self._parameters.values() if p.is_cuda}
-        with torch.random.fork_rng(devices=[d for d in devices if d is not None]):
-            torch.manual_seed(self._noise.model_seed(epoch, step))
-            clipped = self._clipper.sum(
-                self._loss_fn, inputs, targets, physical_batch_size=self._physical_batch_size
-            )
-        shares = self._noise.like(clipped.gradients, self._noise_std, epoch, step)
-        flat = torch.cat([(g + n).flatten() for g, n in zip(clipped.gradients.values(), shares, strict=True)])
-        if self._all_reduce is not None:
-            self._all_reduce([flat])
-        return flat
+    def _cuda_devices(self) -> list[int]:
+        return [self._flat.device.index] if self._flat.is_cuda else []
 
-    def _apply(self, released: Tensor) -> None:
-        mean = released / self._expected_batch_size
-        parts = torch.split(mean, [p.numel() for p in self._parameters.values()])
-        for parameter, part in zip(self._parameters.values(), parts, strict=True):
-            parameter.grad = part.view_as(parameter)
+    def _apply(self) -> None:
+        self._flat.div_(self._spec.expected_batch_size)
+        for name, parameter in self._parameters.items():
+            parameter.grad = self._parts[name]
         self._optimizer.step()
+        # The buffer takes the next sum, which must not be seen before it is noised.
         self._optimizer.zero_grad(set_to_none=True)
 
 
@@ -199,16 +196,7 @@ def sum_over_workers(group: torch.distributed.ProcessGroup | None = None) -> All
     return all_reduce
 
 
-def _extend(chain: bytes, epoch: int, step: int, released: Tensor) -> bytes:
-    """SHA-256(chain || epoch || step || released), integers as 8 bytes big endian, floats little endian."""
-    values = released.detach().cpu().contiguous().numpy()
-    position = epoch.to_bytes(8, "big") + step.to_bytes(8, "big")
-    return hashlib.sha256(
-        chain + position + values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
-    ).digest()
-
-
-def _require_same_parameters(named: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+def _require_same_parameters(named: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     wanted = {id(p): name for name, p in named.items()}
     if held != wanted.keys():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import torch
-from opacus.layers.dp_rnn import DPRNNBase
-from opacus.validators import ModuleValidator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -18,9 +16,10 @@ def check_model(model: nn.Module) -> None:
     """Refuses models whose per-record gradients cannot be clipped correctly; lists every reason at once.
 
     Refused: batch normalisation in any mode, layers that keep running statistics, layers whose gradient
-    depends on other records, tied parameters, re-parametrised weights, in-place activations (they overwrite
-    what the norms need), parameters of reduced precision, wrappers that communicate gradients, and what
-    Opacus refuses. The structure does not tell everything; `removal_test` tries the model on data.
+    depends on other records, re-parametrised weights, in-place activations (they overwrite what the norms
+    need), recurrent layers (their gradients cannot be had record by record), parameters of reduced precision
+    and wrappers that communicate gradients. The structure does not tell everything; `removal_test` tries the
+    model on data.
 
     Raises:
         UnsupportedModel: one line per reason: module path, what is wrong, what to do.
@@ -58,36 +57,26 @@ def _module_problems(module: nn.Module) -> list[str]:
     if getattr(module, "inplace", False) is True:
         found.append(f"{kind} works in place; set inplace=False")
     trainable = any(p.requires_grad for p in module.parameters(recurse=False))
-    if trainable and not found and (validate := ModuleValidator.VALIDATORS.get(type(module))):
-        found += [f"{error} (opacus.layers has the replacement)" for error in validate(module)]
+    if trainable and isinstance(module, nn.RNNBase):
+        found.append(
+            f"{kind} hides its time steps, over which gradients add up; use a recurrent layer made of Linear "
+            f"layers, such as opacus.layers.DP{kind}"
+        )
     if trainable and not module.training:
         found.append(f"{kind} has trainable parameters but is in evaluation mode; call .train()")
-    if (
-        trainable
-        and any(True for _ in module.buffers())
-        and not isinstance(module, _BatchNorm | _InstanceNorm)
-    ):
-        found.append(
-            f"{kind} has trainable parameters and buffers; keep constants in a module without parameters"
-        )
     return found
 
 
 def _parameter_problems(model: nn.Module) -> list[str]:
     found = []
-    owners: dict[int, str] = {}
-    # Opacus' recurrent layers list each parameter under two names but use it through one layer.
-    listed_twice = {id(p) for m in model.modules() if isinstance(m, DPRNNBase) for p in m.parameters()}
-    trainable = [(name, p) for name, p in model.named_parameters(remove_duplicate=False) if p.requires_grad]
+    trainable = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not trainable:
         found.append("no parameter is trainable; set requires_grad=True on those to train")
     for name, parameter in trainable:
         if parameter.dtype not in (torch.float32, torch.float64):
-            found.append(f"{name}: is {parameter.dtype}, too coarse for gradient norms; call .float()")
-        first = owners.setdefault(id(parameter), name)
-        if first != name and id(parameter) not in listed_twice:
             found.append(
-                f"{name}: is the same tensor as {first}; untie them (Opacus #820: tied norms are wrong)"
+                f"{name}: is {parameter.dtype}, too coarse for noised updates; call .float(), and use "
+                "autocast for speed"
             )
     if len({(p.dtype, p.device) for _, p in trainable}) > 1:
         found.append("parameters have several dtypes or devices; move the model to one of each")

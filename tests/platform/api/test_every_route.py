@@ -96,7 +96,7 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
             "step": 1,
             "manifest_id": "m",
             "digest": HEX,
-            "chain": HEX,
+            "state_digest": HEX,
             "logical_bytes": 1,
             "stored_bytes": 1,
             "seconds": 0.1,
@@ -106,7 +106,14 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
         "json": {"generation": 1, "noise_epoch": 0, "first_step": 0, "last_step": 1}
     },
     ("POST", "/api/v1/worker/releases"): {
-        "json": {"generation": 1, "noise_epoch": 0, "step": 1, "chain": HEX, "metrics": {}, "epsilon": 0.1}
+        "json": {
+            "generation": 1,
+            "noise_epoch": 0,
+            "step": 1,
+            "state_digest": HEX,
+            "metrics": {},
+            "epsilon": 0.1,
+        }
     },
     ("POST", "/api/v1/worker/heartbeat"): {
         "json": {"generation": 1, "rank": 0, "host": "h", "pid": 1, "step": 0, "steps_per_second": 1.0}
@@ -116,7 +123,7 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
         "json": {"generation": 1, "source": "worker 0", "level": "info", "message": "m"}
     },
     ("POST", "/api/v1/worker/models"): {
-        "json": {"generation": 1, "noise_epoch": 0, "chain": HEX, "manifest_id": "m", "digest": HEX}
+        "json": {"generation": 1, "noise_epoch": 0, "state_digest": HEX, "manifest_id": "m", "digest": HEX}
     },
 }
 

@@ -47,7 +47,7 @@ def filled(database: Database, rows: Any) -> Database:
                 ApiToken(id="t1", principal_id=owner.id, sha256=b"x" * 32, expires_at=moment),
                 JobTicket(sha256=b"y" * 32, job_id=job.id, attempt=1, expires_at=moment),
                 JobCheckpoint(
-                    job_id=job.id, noise_epoch=0, step=5, manifest_id="m", digest="d", chain="0" * 64,
+                    job_id=job.id, noise_epoch=0, step=5, manifest_id="m", digest="d", state_digest="0" * 64,
                     logical_bytes=1, stored_bytes=1, seconds=0.1,
                 ),
                 DecisionRecord(
@@ -89,7 +89,7 @@ def filled(database: Database, rows: Any) -> Database:
         (Job, {"submitted_by": "user:nobody"}),
         (JobTicket, {"sha256": b"short"}),
         (JobCheckpoint, {"state": "fine"}),
-        (JobCheckpoint, {"chain": "0"}),
+        (JobCheckpoint, {"state_digest": "0"}),
         (ModelVersion, {"stage": "live"}),
         (ModelVersion, {"version": 0}),
         (DecisionRecord, {"result": "maybe"}),

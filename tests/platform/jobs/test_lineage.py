@@ -45,7 +45,7 @@ def _diverge_at_4(plane: Any) -> Any:
     processes.restore()
     processes.charge(2, 4)
     with pytest.raises(Diverged):
-        processes.checkpoint(4, chain=OTHER)
+        processes.checkpoint(4, state_digest=OTHER)
     return processes
 
 
@@ -56,8 +56,8 @@ def test_another_value_for_the_same_step_begins_a_new_noise_epoch(plane: Any, ev
     (event,) = events(type="job.diverged")
     assert event.data["from_step"] == 2
     with plane.database.read() as session:
-        chains = [row.chain for row in session.scalars(select(JobCheckpoint))]
-    assert OTHER not in chains
+        digests = [row.state_digest for row in session.scalars(select(JobCheckpoint))]
+    assert OTHER not in digests
 
 
 def test_the_diverged_group_is_fenced_off_at_once(plane: Any) -> None:
@@ -103,7 +103,7 @@ def test_metrics_of_a_model_that_is_not_the_checkpoints_are_not_released(plane: 
     processes = plane.training(plane.submit())
     processes.train(0, 4)
     with pytest.raises(Diverged):
-        processes.release(4, 0.2, chain=OTHER)
+        processes.release(4, 0.2, state_digest=OTHER)
     assert plane.jobs.view(processes.job_id).metrics == {}
     assert plane.job(processes.job_id).noise_epoch == 1
 
@@ -112,7 +112,7 @@ def test_a_model_that_is_not_that_of_the_last_checkpoint_is_not_published(plane:
     processes = plane.training(plane.submit())
     processes.train(0, 8)
     with pytest.raises(Diverged):
-        processes.publish(chain=OTHER)
+        processes.publish(state_digest=OTHER)
     assert plane.job(processes.job_id).state == "running"
     assert plane.jobs.view(processes.job_id).model is None
 
@@ -199,7 +199,7 @@ def test_after_divergence_used_up_the_share_metrics_stay_unreleased_and_training
     _refuse(plane, processes, 4)
     processes.restore()
     with pytest.raises(Diverged):
-        processes.checkpoint(4, chain=OTHER)
+        processes.checkpoint(4, state_digest=OTHER)
     processes.fail()
     processes.start()
     processes.restore()
@@ -237,7 +237,7 @@ def test_whatever_dies_diverges_or_is_lost_no_more_is_spent_than_was_declared(
             continue
         try:
             if move == "diverge" and step > 0:
-                processes.checkpoint(step, chain=OTHER)
+                processes.checkpoint(step, state_digest=OTHER)
             with plane.database.read() as session:
                 good = select(JobCheckpoint).where(
                     JobCheckpoint.job_id == job_id, JobCheckpoint.state == "good"

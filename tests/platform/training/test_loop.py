@@ -103,7 +103,7 @@ def test_a_resumed_job_repeats_its_noise_exactly_and_ends_with_the_same_model(
     assert plane.steps_charged == 12
     assert plane.restored[-1] > 0
     for position, checkpoint in before.items():
-        assert plane.checkpoints[position].chain == checkpoint.chain
+        assert plane.checkpoints[position].state_digest == checkpoint.state_digest
     untouched = control(plane.spec, folder=tmp_path / "other", job_key=plane.job_key, data_key=plane.data_key)
     run(untouched)
     for name, tensor in weights(plane).items():
@@ -121,7 +121,7 @@ def test_metrics_that_a_crash_kept_back_are_released_for_the_restored_state(
     assert not plane.releases
     run(plane)
     assert sorted(plane.releases) == [(0, 6), (0, 12)]
-    assert plane.releases[0, 6].chain == plane.checkpoints[0, 6].chain
+    assert plane.releases[0, 6].state_digest == plane.checkpoints[0, 6].state_digest
 
 
 def test_evaluations_never_cost_more_than_their_share(control, run) -> None:
@@ -163,8 +163,8 @@ def test_a_step_that_is_not_reproduced_gets_fresh_noise_and_no_more_steps_than_p
         with pytest.raises(Crash):
             run(plane)
     wait_for_checkpoint(plane, 6)
-    # The recorded chain of step 6 is of another value than the re-run will give.
-    forged = plane.checkpoints[0, 6].model_copy(update={"chain": "ab" * 32})
+    # The recorded digest of step 6 is of another value than the re-run will give.
+    forged = plane.checkpoints[0, 6].model_copy(update={"state_digest": "ab" * 32})
     plane.checkpoints[0, 6] = forged
     plane.refused.append(_refusal(plane, forged.manifest_id))
     with pytest.raises(ApiError) as refusal:
@@ -325,21 +325,22 @@ def test_noise_does_not_repeat_where_rows_or_specification_were_exchanged(
 ) -> None:
     """As whoever edits the database could do between two runs of a job."""
     noises = []
-    original = GaussianNoise.like
+    original = GaussianNoise.add_to
 
-    def like(self: GaussianNoise, *arguments: Any) -> list[torch.Tensor]:
-        noises.append(original(self, *arguments))
-        return noises[-1]
+    def add_to(self: GaussianNoise, total: torch.Tensor, *position: Any) -> None:
+        noises.append(torch.zeros_like(total))
+        original(self, noises[-1], *position)
+        total += noises[-1]
 
     def first_noise(folder: str, **changes: Any) -> torch.Tensor:
         noises.clear()
         spec = changes.pop("spec", job_spec())
         run(control(spec, folder=tmp_path / folder, job_key=key, data_key=data, **changes))
-        return torch.cat([part.flatten() for part in noises[0]])
+        return noises[0]
 
     key, data = DataKey.generate(), DataKey.generate()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GaussianNoise, "like", like)
+        patch.setattr(GaussianNoise, "add_to", add_to)
         reference = first_noise("reference")
         assert torch.equal(first_noise("again"), reference)
         assert not torch.equal(first_noise("rows", rows=399), reference)

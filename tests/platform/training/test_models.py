@@ -15,7 +15,7 @@ from secure_train.dp import check_model, removal_test
 from secure_train.spec import ModelSpec, load_job, load_schema
 from secure_train.training.errors import ModelError
 from secure_train.training.models import build_model
-from secure_train.training.tasks import task_of
+from secure_train.training.tasks import Multiclass, task_of
 
 torch.set_num_threads(1)
 
@@ -42,8 +42,7 @@ def test_every_kind_maps_rows_to_outputs_and_admits_private_training(section: di
     assert model(torch.zeros(5, 64)).shape == (5, 3)
     check_model(model)
     inputs, targets = torch.rand(6, 64), torch.tensor([0, 1, 2, 0, 1, 2])
-    losses = torch.nn.CrossEntropyLoss(reduction="none")
-    removal_test(model, losses, inputs, targets, 1.0)
+    removal_test(model, Multiclass(3).batch_losses, (inputs, targets), 1.0)
 
 
 @pytest.mark.parametrize("section", [MLP, CNN])

@@ -146,7 +146,7 @@ class JobCheckpoint(Base):
     __tablename__ = "job_checkpoints"
     __table_args__ = (
         CheckConstraint("state IN ('good', 'refused', 'expired')", name="state_known"),
-        CheckConstraint("length(chain) = 64", name="chain_length"),
+        CheckConstraint("length(state_digest) = 64", name="state_digest_length"),
     )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
@@ -154,8 +154,8 @@ class JobCheckpoint(Base):
     step: Mapped[int] = mapped_column(primary_key=True)
     manifest_id: Mapped[str] = mapped_column(String(120), unique=True)
     digest: Mapped[str] = mapped_column(String(64))
-    chain: Mapped[str] = mapped_column(
-        String(64), comment="running digest of all noised gradients up to this step"
+    state_digest: Mapped[str] = mapped_column(
+        String(64), comment="SHA-256 of noise epoch, step, weights and optimizer state"
     )
     logical_bytes: Mapped[int]
     stored_bytes: Mapped[int]
@@ -188,7 +188,7 @@ class JobRelease(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     noise_epoch: Mapped[int] = mapped_column(primary_key=True)
     step: Mapped[int] = mapped_column(primary_key=True)
-    chain: Mapped[str] = mapped_column(String(64), comment="state of the model that was evaluated")
+    state_digest: Mapped[str] = mapped_column(String(64), comment="state of the model that was evaluated")
     metrics: Mapped[dict[str, Any]]
     epsilon: Mapped[float]
     at: Mapped[datetime] = mapped_column(default=now)
