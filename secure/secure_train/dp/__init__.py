@@ -6,6 +6,7 @@ The unit of privacy is one record; the guarantee is add-or-remove-one, with repl
 from secure_train.dp.accounting import (
     CrossCheck,
     Mechanism,
+    Truncation,
     calibrate,
     cross_check,
     epsilon,
@@ -35,7 +36,7 @@ from secure_train.dp.evaluation import (
     evaluate_private,
     noisy_count,
 )
-from secure_train.dp.noise import GaussianNoise
+from secure_train.dp.noise import DiscreteGaussianNoise, GaussianNoise, Noise
 from secure_train.dp.removal import removal_test
 from secure_train.dp.sampling import PoissonSampler
 from secure_train.dp.statement import DPStatement, EvaluationRelease, build_statement
@@ -53,12 +54,14 @@ __all__ = [
     "CrossCheck",
     "DPError",
     "DPStatement",
+    "DiscreteGaussianNoise",
     "EvaluationPlan",
     "EvaluationRelease",
     "GaussianNoise",
     "InvalidParameterError",
     "LossFunction",
     "Mechanism",
+    "Noise",
     "NoiseReuseError",
     "NoisyMetrics",
     "PerformanceFlags",
@@ -66,6 +69,7 @@ __all__ = [
     "PrivacySpec",
     "PrivateStep",
     "RemovalTestFailed",
+    "Truncation",
     "UnsupportedModel",
     "bounded_sum",
     "build_statement",

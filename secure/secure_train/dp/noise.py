@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -116,15 +115,6 @@ class GaussianNoise(Noise):
         """See `Noise.add_to`."""
         derived = self._stream("gaussian", std_total, epoch, step)
         add_gaussian(total, derived, float(std_total) / math.sqrt(self.world_size))
-
-    def like(
-        self, tensors: Mapping[str, torch.Tensor], std_total: float, epoch: int, step: int
-    ) -> list[torch.Tensor]:
-        """TO BE REMOVED once PrivateStep uses add_to."""
-        flat = torch.zeros(sum(t.numel() for t in tensors.values()), dtype=next(iter(tensors.values())).dtype)
-        self.add_to(flat, std_total, epoch, step)
-        parts = torch.split(flat, [t.numel() for t in tensors.values()])
-        return [p.view_as(t).to(t.device) for p, t in zip(parts, tensors.values(), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -148,10 +148,12 @@ class PrivateStep:
         with torch.random.fork_rng(devices=self._cuda_devices()):
             torch.manual_seed(self._noise.model_seed(epoch, step))
             self._clipper.add_to(self._parts, self._loss_fn, batch)
-        self._noise.add_to(self._flat, self._spec.noise_multiplier * self._spec.max_grad_norm, epoch, step)
+        # Exact noise needs sums that hold whole numbers exactly until the workers' shares are added up.
+        released = self._flat if self._noise.dtype is None else self._flat.to(self._noise.dtype)
+        self._noise.add_to(released, self._spec.noise_multiplier * self._spec.max_grad_norm, epoch, step)
         if self._all_reduce is not None:
-            self._all_reduce([self._flat])
-        self._apply()
+            self._all_reduce([released])
+        self._apply(released)
 
     def state_dict(self) -> dict[str, object]:
         """JSON-able position; to be stored with the weights and the optimizer's state."""
@@ -177,8 +179,8 @@ class PrivateStep:
     def _cuda_devices(self) -> list[int]:
         return [self._flat.device.index] if self._flat.is_cuda else []
 
-    def _apply(self) -> None:
-        self._flat.div_(self._spec.expected_batch_size)
+    def _apply(self, released: Tensor) -> None:
+        torch.div(released, self._spec.expected_batch_size, out=self._flat)
         for name, parameter in self._parameters.items():
             parameter.grad = self._parts[name]
         self._optimizer.step()
