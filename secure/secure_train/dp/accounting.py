@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _CELLS_PER_EPSILON = 4096
 _FINEST_GRID = 2.0**-17
 # For whole profiles, whose δ of interest are large: any grid is pessimistic, and this one is fine enough.
-_PROFILE_DELTA = 1e-3
+_PROFILE_DELTA, _PROFILE_CELLS_PER_EPSILON = 1e-3, 512
 # Integer orders only: dp-accounting's series for fractional ones does not converge at little noise. These
 # only size grids and brackets. An order costs time in proportion to itself, and orders above 1024 would only
 # tell apart epsilons below ln(1/delta)/1023, for which the finest grid is taken anyway.
@@ -131,7 +131,9 @@ def privacy_profile(mechanism: Mechanism, epsilons: Sequence[float]) -> tuple[fl
         raise InvalidParameterError("epsilons: must be 0 or more and finite")
     if mechanism.steps == 0:
         return (0.0,) * len(epsilons)
-    accountant = _accountant(mechanism, _PROFILE_DELTA, Adjacency.ADD_OR_REMOVE_ONE)
+    accountant = _accountant(
+        mechanism, _PROFILE_DELTA, Adjacency.ADD_OR_REMOVE_ONE, _PROFILE_CELLS_PER_EPSILON
+    )
     return tuple(float(accountant.get_delta(value)) for value in epsilons)
 
 
@@ -256,13 +258,15 @@ def _epsilon(mechanism: Mechanism, delta: float, adjacency: Adjacency) -> float:
     return float(_accountant(mechanism, delta, adjacency).get_epsilon(delta))
 
 
-def _accountant(mechanism: Mechanism, delta: float, adjacency: Adjacency) -> dp_accounting.pld.PLDAccountant:
+def _accountant(
+    mechanism: Mechanism, delta: float, adjacency: Adjacency, cells_per_epsilon: int = _CELLS_PER_EPSILON
+) -> dp_accounting.pld.PLDAccountant:
     """Compose all steps, on a grid for answers around the ε at `delta`."""
     from dp_accounting import NeighboringRelation, pld
 
     # A grid proportional to the expected answer keeps both the relative error and the memory bounded: a fixed
     # grid would need gigabytes for a mechanism with next to no noise.
-    cell = 2.0 ** math.floor(math.log2(_rdp_epsilon(mechanism, delta) / _CELLS_PER_EPSILON))
+    cell = 2.0 ** math.floor(math.log2(_rdp_epsilon(mechanism, delta) / cells_per_epsilon))
     relation = NeighboringRelation[adjacency.name]
     accountant = pld.PLDAccountant(relation, value_discretization_interval=max(cell, _FINEST_GRID))
     accountant.compose(_event(mechanism))

@@ -21,10 +21,10 @@ import numpy as np
 from secure_train.dp.accounting import Mechanism, epsilon, privacy_profile
 from secure_train.dp.errors import InvalidParameterError
 
-_EPSILONS = tuple(float(value) for value in np.concatenate([[0.0], np.geomspace(0.01, 30.0, 120)]))
-_SEARCH_FACTOR = 64.0
+_EPSILONS = tuple(float(value) for value in np.concatenate([[0.0], np.geomspace(0.01, 20.0, 64)]))
+_SEARCH_FACTOR = 16.0
 _LEAST_NOISE = 0.05
-_SEARCH_STEPS = 13
+_SEARCH_STEPS = 10
 _ROUNDING = 1e-9
 
 
