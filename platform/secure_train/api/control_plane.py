@@ -61,7 +61,7 @@ class ControlPlane:
         self.evidence = EvidenceService(
             self.guard, self.trail, self.database, self.engine, self.vault, self.signer
         )
-        self.reports = ReportService(self.database, self.jobs)
+        self.reports = ReportService(self.database, self.trail, self.jobs)
 
     def controller(self) -> Controller:
         """Return a controller, which moves jobs along; a process runs one of them."""

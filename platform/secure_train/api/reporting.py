@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.orm import Session
 
 from secure_train.api.evidence import decision_view
-from secure_train.api.report import render_report
+from secure_train.api.report import Charge, render_report
 from secure_train.db import Database
 from secure_train.db.tables import DecisionRecord, Job, Model, ModelVersion
+from secure_train.db.trail import Trail
 from secure_train.jobs.submit import JobService
 from secure_train.policy import Action, Actor
 from secure_train.registry.views import model_version_view
@@ -20,12 +25,17 @@ SHOWN = 500
 class ReportService:
     """Renders job reports."""
 
-    def __init__(self, database: Database, jobs: JobService) -> None:
+    def __init__(self, database: Database, trail: Trail, jobs: JobService) -> None:
         self._database = database
+        self._trail = trail
         self._jobs = jobs
 
     def render(self, actor: Actor, job: str) -> str:
-        """Return a job's report as one self-contained HTML page."""
+        """Return a job's report as one self-contained HTML page.
+
+        Raises:
+            TamperEvidence: what the trail says of the job's charges is not what was recorded.
+        """
         detail = self._jobs.detail(actor, job)
         with self._database.read() as session:
             row = session.get_one(Job, job)
@@ -34,7 +44,23 @@ class ReportService:
             model = None
             if version is not None:
                 model = model_version_view(session.get_one(Model, version.model_id), version)
-        return render_report(detail, model, decisions)
+            charges = self._charges(session, job)
+        return render_report(detail, model, decisions, charges)
+
+    def _charges(self, session: Session, job: str) -> list[Charge]:
+        """Read from the audit trail what was charged and when: heartbeats tell of it only later."""
+        events = self._trail.log.events(session, type="budget.charged", actor=f"job:{job}")
+        return [_charge(datetime.fromisoformat(event.time), event.data) for event in events]
+
+
+def _charge(at: datetime, data: Mapping[str, Any]) -> Charge:
+    first, last = data["first_step"], data["last_step"]
+    paid = (
+        f"for steps {first + 1} to {last}"
+        if data["kind"] == "training"
+        else f"for the evaluation at step {last}"
+    )
+    return Charge(at, data["spent_epsilon"], paid)
 
 
 def _decisions(session: Session, job: Job, version: ModelVersion | None) -> list[DecisionRecord]:

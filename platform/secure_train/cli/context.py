@@ -56,7 +56,8 @@ def load() -> tuple[str | None, dict[str, Context]]:
     except FileNotFoundError:
         return None, {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path} is damaged: {error}", "delete it and log in again") from error
+        what = f"an entry lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UsageError(f"{path} is damaged: {what}", "delete it and log in again") from error
     return content.get("current"), found
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from secure_train.cli.errors import JobFailed, TimedOut
+from secure_train.cli.figures import release_text, spent
 from secure_train.cli.output import console, diagnostics, note
 from secure_train.client import Client, ServerUnreachable
 from secure_train.wire.jobs import JobView, LogLine, ProgressView, ReleaseView
@@ -19,6 +20,8 @@ ENDED = frozenset({"succeeded", "failed", "cancelled", "denied"})
 RECONNECT_SECONDS = 2.0
 PATIENCE_SECONDS = 300.0
 """How long to wait for a control plane that went away: a restarted one carries its jobs on."""
+REMINDER_SECONDS = 15.0
+"""How long plain lines may be silent."""
 
 Say = Callable[[str], None]
 """Tells the person what is going on."""
@@ -33,8 +36,14 @@ class View(Protocol):
     def release(self, text: str) -> None:
         """Show released metrics."""
 
-    def progress(self, step: int, job: JobView, epsilon: float) -> None:
+    def job(self, job: JobView) -> None:
+        """Show what it is doing."""
+
+    def progress(self, step: int, steps: int, epsilon: float) -> None:
         """Show how far it is."""
+
+    def waiting(self) -> None:
+        """Nothing new has come; called about once a second."""
 
 
 class Silent:
@@ -46,7 +55,13 @@ class Silent:
     def release(self, text: str) -> None:
         """Show nothing."""
 
-    def progress(self, step: int, job: JobView, epsilon: float) -> None:
+    def job(self, job: JobView) -> None:
+        """Show nothing."""
+
+    def progress(self, step: int, steps: int, epsilon: float) -> None:
+        """Show nothing."""
+
+    def waiting(self) -> None:
         """Show nothing."""
 
 
@@ -59,33 +74,50 @@ class Log(Silent):
 
 
 class Lines:
-    """Prints plain lines to stderr, each once."""
+    """Prints plain lines to stderr: each phase and each step once, and a word now and then in between."""
 
-    def __init__(self) -> None:
-        self._last = ""
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._phase = ""
+        self._since = self._said = clock()
+        self._step = -1
 
     def log(self, line: LogLine) -> None:
         """Print a line."""
-        note(_log_text(line))
+        self._say(_log_text(line))
 
     def release(self, text: str) -> None:
         """Print metrics."""
-        note(text)
+        self._say(text)
 
-    def progress(self, step: int, job: JobView, epsilon: float) -> None:
-        """Print progress."""
-        text = f"step {step}/{job.steps}  ε {epsilon:.3f}  {job.state}"
-        if text != self._last:
-            self._last = text
-            note(text)
+    def job(self, job: JobView) -> None:
+        """Print a phase when it begins."""
+        if job.phase != self._phase and job.state not in ENDED:
+            self._phase, self._since = job.phase, self._clock()
+            self._say(job.phase)
+
+    def progress(self, step: int, steps: int, epsilon: float) -> None:
+        """Print a step when it is reached."""
+        if step != self._step:
+            self._step = step
+            self._say(f"step {step}/{steps}  ε {spent(epsilon)}")
+
+    def waiting(self) -> None:
+        """Say that the phase goes on, if nothing has been said for a while."""
+        if self._phase and self._clock() - self._said >= REMINDER_SECONDS:
+            self._say(f"{self._phase}, for {self._clock() - self._since:.0f} s so far")
+
+    def _say(self, text: str) -> None:
+        self._said = self._clock()
+        note(text)
 
 
 class Bar:
-    """Draws a progress bar below the lines."""
+    """Draws a progress bar below the lines; its clock runs, so that waiting shows."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._task = bar.add_task("", total=None, epsilon=0.0, state="")
+        self._task = bar.add_task("", total=None, epsilon="0", phase="")
 
     def log(self, line: LogLine) -> None:
         """Print a line above the bar."""
@@ -95,9 +127,16 @@ class Bar:
         """Print metrics above the bar."""
         self._bar.console.print(text, markup=False)
 
-    def progress(self, step: int, job: JobView, epsilon: float) -> None:
+    def job(self, job: JobView) -> None:
+        """Name the phase beside the bar."""
+        self._bar.update(self._task, phase=job.phase)
+
+    def progress(self, step: int, steps: int, epsilon: float) -> None:
         """Move the bar."""
-        self._bar.update(self._task, completed=step, total=job.steps, epsilon=epsilon, state=job.state)
+        self._bar.update(self._task, completed=step, total=steps, epsilon=spent(epsilon))
+
+    def waiting(self) -> None:
+        """Show nothing: the bar's clock runs."""
 
 
 @contextmanager
@@ -108,10 +147,10 @@ def live_view() -> Iterator[View]:
         yield Lines()
         return
     columns = (
-        TextColumn("{task.fields[state]:<10}"),
-        BarColumn(),
+        TextColumn("{task.fields[phase]}"),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
-        TextColumn("ε {task.fields[epsilon]:.3f}"),
+        TextColumn("ε {task.fields[epsilon]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=target) as bar:
@@ -134,7 +173,7 @@ class Follower:
         self._client = client
         self._view = view
         self._after = after
-        self._progress = -1
+        self._progress = self._step = -1
         self._released: set[tuple[int, int]] = set()
         self.job = client.job(job).job
 
@@ -187,22 +226,22 @@ class Follower:
             self._view.log(line)
         elif kind == "job":
             self.job = JobView.model_validate(message)
-            self._view.progress(self.job.step, self.job, self.job.spent_epsilon)
+            self._view.job(self.job)
+            if self.job.state in ENDED and self.job.step > self._step:
+                # Its last steps were done after the last heartbeat.
+                self._view.progress(self.job.step, self.job.steps, self.job.spent_epsilon)
         elif kind == "progress":
             point = ProgressView.model_validate(message)
             if point.seq > self._progress:
-                self._progress = point.seq
-                self._view.progress(point.step, self.job, point.epsilon)
+                self._progress, self._step = point.seq, point.step
+                self._view.progress(point.step, self.job.steps, point.epsilon)
         elif kind == "release":
             release = ReleaseView.model_validate(message)
             if (release.noise_epoch, release.step) not in self._released:
                 self._released.add((release.noise_epoch, release.step))
-                self._view.release(_release_text(release))
-
-
-def _release_text(release: ReleaseView) -> str:
-    figures = (f"{name} {value:.4f}" for name, value in release.metrics.items() if isinstance(value, float))
-    return f"held-out at step {release.step}: {'  '.join(figures)}"
+                self._view.release(f"held-out at step {release.step}: {release_text(release.metrics)}")
+        elif kind == "alive":
+            self._view.waiting()
 
 
 def failure(job: JobView) -> JobFailed | None:

@@ -185,6 +185,12 @@ def _print_blocks(
         to.print()
 
 
+def note_more(found: Sequence[object], limit: int, how: str) -> None:
+    """Say, below a list, that there is more and how to see it; ``found`` has more than ``limit`` then."""
+    if len(found) > limit:
+        note(f"there are more than these {limit}: {how}")
+
+
 def facts(pairs: Sequence[tuple[str, object]], to: Console) -> None:
     """Print names and values in two columns; a long value goes on below itself."""
     grid = Table.grid(padding=(0, 2))

@@ -26,15 +26,26 @@ failed (`submit --wait` on a job that failed, say), `data` stands beside `error`
 | exit status | meaning |
 |---|---|
 | 0 | done |
-| 1 | the job or the control plane failed |
+| 1 | the job failed, or the control plane could not do it; the error's `code` says why, see below |
 | 2 | the command was called wrongly, or a file is not valid |
 | 3 | denied by policy or by budget |
 | 4 | cannot connect, or not logged in |
 | 5 | the time that `--timeout` allows has passed; the job goes on |
 
+| `code` | exit status | meaning |
+|---|---|---|
+| `not_found` | 1 | there is no such thing, and you may know that |
+| `conflict`, `stale` | 1 | it contradicts what is there: a name is taken, a job has ended |
+| `too_large` | 1 | what was sent is larger than the control plane takes |
+| `unavailable`, `internal` | 1 | the control plane failed; nothing was changed |
+| `usage`, `invalid` | 2 | the command line, a file or a value is wrong |
+| `denied`, `denied_by_policy` | 3 | policy denies it; so is what does not exist, if you may not know that |
+| `denied_by_budget` | 3 | the dataset's privacy budget does not hold it |
+| `not_connected`, `not_authenticated` | 4 | no control plane answers, or the token is not valid |
+
 | variable | meaning |
 |---|---|
-| `SECURE_TRAIN_URL`, `SECURE_TRAIN_TOKEN` | control plane and token; both together win over all contexts |
+| `SECURE_TRAIN_URL`, `SECURE_TRAIN_TOKEN` | control plane and token, in place of a context; set both |
 | `SECURE_TRAIN_CONFIG` | folder of contexts; else `secure-train` in `$XDG_CONFIG_HOME` or `~/.config` |
 | `SECURE_TRAIN_HOME` | home of the stack on this machine; else `~/.local/share/secure-train` |
 

@@ -10,6 +10,7 @@ from secure_train.db.tables import Job, JobRecovery, JobTransition
 from secure_train.db.trail import Trail
 from secure_train.jobs.errors import OutOfRestarts
 from secure_train.jobs.journal import job_event, log_line
+from secure_train.jobs.lineage import newest_good_step
 from secure_train.jobs.states import JobState
 from secure_train.jobs.transitions import transition
 
@@ -27,10 +28,13 @@ def record_death(session: Session, audit: Trail, job: Job, cause: str, *, actor:
         return False
     last = session.scalar(select(func.max(JobRecovery.seq)).where(JobRecovery.job_id == job.id))
     seq = 0 if last is None else last + 1
-    session.add(JobRecovery(job_id=job.id, seq=seq, cause=cause, last_step=job.step))
+    # Heartbeats lag behind: what is in a checkpoint was done, whether or not it has been reported.
+    last_step = max(job.step, newest_good_step(session, job))
+    session.add(JobRecovery(job_id=job.id, seq=seq, cause=cause, last_step=last_step))
     # Until a group has started again there is nobody to hear from.
     job.heartbeat_at = None
-    log_line(session, job, f"{cause} at step {job.step}; recovering", level="warning")
+    text = f"{cause}, at step {last_step} or a little later; going back to the newest checkpoint"
+    log_line(session, job, text, level="warning")
     return True
 
 
@@ -69,7 +73,8 @@ def close_recoveries(session: Session, audit: Trail, job: Job) -> None:
             "seconds": row.seconds,
         }
         audit.append(session, job_event("job.recovery", job, row.seq, data, "system"))
-        log_line(session, job, f"recovered from step {row.restored_step} in {row.seconds:.1f} s")
+        text = f"recovered after {row.seconds:.1f} s: training goes on from the checkpoint of step"
+        log_line(session, job, f"{text} {row.restored_step}")
     if job.state == JobState.RECOVERING:
         transition(session, audit, job, JobState.RUNNING, "training goes on")
     session.flush()

@@ -72,7 +72,7 @@ def release(session: Session, audit: Trail, job: Job, message: ReleaseMetrics) -
     }
     key = f"{message.noise_epoch}:{message.step}"
     audit.append(session, job_event("metrics.released", job, key, data, f"job:{job.id}"))
-    log_line(session, job, f"held-out metrics of step {message.step} released for ε = {message.epsilon:g}")
+    log_line(session, job, f"held-out metrics of step {message.step} released for ε = {message.epsilon:.4g}")
     return Released(metrics=message.metrics, epsilon=message.epsilon)
 
 

@@ -22,6 +22,7 @@ from secure_train.db.tables import (
     Model,
     ModelVersion,
 )
+from secure_train.jobs.phases import phases
 from secure_train.wire.jobs import (
     CheckpointView,
     JobDetail,
@@ -49,6 +50,7 @@ def job_views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
     budgets = {row.job_id: row for row in _rows(session, BudgetReservation, BudgetReservation.job_id, ids)}
     recoveries, checkpoints = _count(session, JobRecovery, ids), _count(session, JobCheckpoint, ids)
     models, metrics = _models(session, ids), _metrics(session, ids)
+    doing = phases(session, jobs)
     views = []
     for job in jobs:
         budget = budgets.get(job.id)
@@ -60,6 +62,7 @@ def job_views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
                 purpose=job.purpose,
                 submitted_by=job.submitted_by,
                 state=job.state,
+                phase=doing[job.id],
                 reason=job.reason,
                 dataset=datasets[job.dataset_id],
                 dataset_version=job.dataset_version,

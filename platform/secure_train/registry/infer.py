@@ -154,6 +154,7 @@ def _text(columns: Iterable[dict[str, Any]], target: dict[str, Any]) -> str:
     lines = [
         "# A draft from the rows. A schema is published: replace each value marked `from the rows` by public",
         "# knowledge (documentation, law, what the field means), or accept that publishing it is a release.",
+        "# Numbers below `lower` or above `upper` are clipped to them when the rows are registered.",
         "apiVersion: secure-train/v1",
         "kind: DatasetSchema",
         "columns:",

@@ -47,7 +47,7 @@ class JobPlan(Message):
 
 
 class JobView(Message):
-    """A job as it stands."""
+    """A job as it stands. ``phase`` says in words what it is doing: finer than ``state``, and for people."""
 
     id: str
     name: str
@@ -55,6 +55,7 @@ class JobView(Message):
     purpose: str
     submitted_by: str
     state: str
+    phase: str
     reason: str
     dataset: str
     dataset_version: int

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from secure_train.api.report import render_report
+from secure_train.api.report import Charge, render_report, text
 from secure_train.api.report.axes import Scale, padded, ticks, time_ticks
 from secure_train.api.report.life import life_of, thinned
 from secure_train.api.report.privacy import best_guess
@@ -67,6 +67,18 @@ def progress() -> list[ProgressView]:
             at=at(seconds),
         )
         for seq, (generation, step, seconds) in enumerate(runs)
+    ]
+
+
+def charges() -> list[Charge]:
+    """A lease of 25 steps each time, the next one long before it is needed again after the death."""
+    return [
+        Charge(
+            at(9 + step * 0.12 + (22 if step > DEAD_AT else 0)),
+            spent(step + 25),
+            f"for steps {step + 1} to {step + 25}",
+        )
+        for step in range(0, STEPS, 25)
     ]
 
 
@@ -136,6 +148,7 @@ def job(state: str, **values: Any) -> JobView:
         "purpose": "income-statistics",
         "submitted_by": "user:erin",
         "state": state,
+        "phase": state,
         "reason": (transitions(state) or [TransitionView(source="", target="", reason="", at=START)])[
             -1
         ].reason,
@@ -307,12 +320,12 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def report(model: ModelVersionView) -> Page:
     """The report of a job that recovered from a death and succeeded."""
-    return Page(render_report(detail(), model, decisions()))
+    return Page(render_report(detail(), model, decisions(), charges()))
 
 
 @pytest.mark.parametrize("state", STATES)
 def test_every_state_has_a_well_formed_report(state: str, model: ModelVersionView) -> None:
-    page = Page(render_report(detail(state), model if state == "succeeded" else None, decisions()))
+    page = Page(render_report(detail(state), model if state == "succeeded" else None, decisions(), charges()))
     assert page.open == []
     ids = page.values("id")
     assert len(ids) == len(set(ids))
@@ -325,11 +338,11 @@ def test_a_job_that_has_just_been_recorded_has_a_report_too(state: str) -> None:
     bare = detail(
         state, spec={}, transitions=[], checkpoints=[], recoveries=[], workers=[], releases=[], progress=[]
     )
-    assert Page(render_report(bare, None, [])).open == []
+    assert Page(render_report(bare, None, [], [])).open == []
 
 
 def test_a_report_refers_to_nothing_outside_of_itself(report: Page) -> None:
-    html = render_report(detail(), None, decisions())
+    html = render_report(detail(), None, decisions(), charges())
     assert "http://" not in html
     assert "https://" not in html
     assert "@import" not in html
@@ -368,11 +381,20 @@ def test_every_figure_of_the_statement_is_on_the_page(report: Page, model: Model
         told["accountant"]["cross_check_rdp"],
     ]
     for figure in figures:
-        assert f"{figure:.12g}" in report.text
+        assert f"{figure:.4g}" in report.text
     for words in (*told["assumptions"], told["float_caveat"], told["randomness"], told["accountant"]["name"]):
         assert words in report.text
     for name in told["public_inputs"]:
         assert name in report.text
+
+
+def test_privacy_figures_have_four_significant_digits() -> None:
+    assert [text.figure(value) for value in (0.2 / 3, 2.9989624, 1e-5, 26_049.0)] == [
+        "0.06667",
+        "2.999",
+        "1e-5",
+        "26,049",
+    ]
 
 
 def test_everything_that_happened_is_on_the_page(report: Page) -> None:
@@ -382,7 +404,8 @@ def test_everything_that_happened_is_on_the_page(report: Page) -> None:
         assert f"{release.metrics['loss']:.3g}" in report.text
     for recovery in shown.recoveries:
         assert all(
-            str(part) in report.text for part in (recovery.cause, recovery.last_step, "15.4 s", "12 steps")
+            str(part) in report.text
+            for part in (recovery.cause, recovery.last_step, "15.4 s", "12 steps or a few more")
         )
     for checkpoint in shown.checkpoints:
         assert checkpoint.digest[:16] in report.text
@@ -400,7 +423,7 @@ def test_equal_decisions_share_a_line_and_denials_do_not(report: Page) -> None:
 
 
 def test_a_denied_job_says_that_nothing_was_charged() -> None:
-    page = Page(render_report(detail("denied"), None, []))
+    page = Page(render_report(detail("denied"), None, [], []))
     assert "Nothing was charged" in page.text
     assert "purpose-not-allowed" in page.text
 
@@ -412,7 +435,7 @@ def test_exact_metrics_are_not_shown_as_noisy() -> None:
         )
         for release in releases()
     ]
-    page = Page(render_report(detail(releases=exact), None, []))
+    page = Page(render_report(detail(releases=exact), None, [], []))
     assert "no guarantee" in page.text
     assert "±" not in page.text
 
@@ -433,14 +456,18 @@ def test_hostile_names_are_escaped_wherever_they_appear(model: ModelVersionView)
     denial = decision(
         1, HOSTILE, "deny", principal=HOSTILE, resource=HOSTILE, reason=HOSTILE, policies=[HOSTILE]
     )
-    page = Page(render_report(spiked, published, [denial, decision(2, HOSTILE, principal=HOSTILE)]))
+    page = Page(
+        render_report(spiked, published, [denial, decision(2, HOSTILE, principal=HOSTILE)], charges())
+    )
     assert page.open == []
     assert {"script", "img"}.isdisjoint(tag for tag, _ in page.tags)
     assert page.text.count("<script>") >= 15
 
 
 def test_a_page_is_a_pure_function_of_what_it_shows(model: ModelVersionView) -> None:
-    assert render_report(detail(), model, decisions()) == render_report(detail(), model, decisions())
+    assert render_report(detail(), model, decisions(), charges()) == render_report(
+        detail(), model, decisions(), charges()
+    )
 
 
 @given(st.floats(0.01, 20), st.floats(1e-12, 1e-3))
@@ -493,6 +520,23 @@ def test_a_scale_stays_in_its_drawing(low: float, span: float, value: float) -> 
         assert 0 <= Scale(low, low + span, 0, 100)(value) <= 100
 
 
+def test_workers_of_a_job_that_succeeded_have_done_its_last_step() -> None:
+    lagging = [worker.model_copy(update={"step": STEPS - 31}) for worker in detail().workers]
+    done = Page(render_report(detail(workers=lagging), None, [], charges()))
+    assert "finished with the job" in done.text
+    assert str(STEPS - 31) not in done.text
+    stopped = Page(render_report(detail("cancelled", workers=lagging), None, [], charges()))
+    assert "stopped; last heard of" in stopped.text
+    assert str(STEPS - 31) in stopped.text
+
+
+def test_no_charge_is_drawn_while_a_job_recovers() -> None:
+    life = life_of(detail(), charges())
+    (outage,) = life.outages
+    assert not [charge for charge in life.charges if outage.start < charge.at < outage.end]
+    assert life.charges[-1].epsilon == spent(STEPS)
+
+
 def test_a_long_curve_is_thinned_without_losing_the_edges_of_a_worker_group() -> None:
     many = [
         progress()[0].model_copy(update={"seq": seq, "step": seq, "generation": 1 + seq // 700})
@@ -505,7 +549,7 @@ def test_a_long_curve_is_thinned_without_losing_the_edges_of_a_worker_group() ->
 
 def test_a_death_that_was_never_got_over_lasts_until_the_job_ended() -> None:
     open_death = detail().recoveries[0].model_copy(update={"resumed_at": None, "seconds": None})
-    shown = life_of(detail("failed", recoveries=[open_death]))
+    shown = life_of(detail("failed", recoveries=[open_death]), [])
     assert shown.outages[0].end == at(66)
     assert not shown.outages[0].resumed
 
@@ -537,8 +581,10 @@ def test_a_browser_shows_it_without_errors_or_sideways_scrolling(
     browser: Any, model: ModelVersionView, tmp_path: Path, width: int, scheme: str
 ) -> None:
     long = detail(job=job("succeeded", name="n" * 63, purpose="p" * 63), checkpoints=checkpoints(2000))
-    pages = [render_report(long, model, decisions())]
-    pages += [render_report(detail(state), None, decisions()) for state in ("queued", "failed", "denied")]
+    pages = [render_report(long, model, decisions(), charges())]
+    pages += [
+        render_report(detail(state), None, decisions(), charges()) for state in ("queued", "failed", "denied")
+    ]
     window = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     requested: list[str] = []

@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from cli_shell import EXAMPLES, Shell
+
+from secure_train.spec import TrainingJob, job_from_json, load_job
 
 REGISTER = [
     "--project",
@@ -22,16 +25,23 @@ REGISTER = [
 ]
 
 
+def load_job_text(text: str) -> TrainingJob:
+    return job_from_json(yaml.safe_load(text))
+
+
 def test_login_takes_the_token_from_stdin_and_keeps_it_private(shell: Shell, server: Any) -> None:
     token = server.tokens["user:erin"]
-    answer = shell("login", "--url", server.url, "--name", "work", stdin=f"{token}\n")
+    address = server.url.removeprefix("http://")
+    answer = shell("login", "--url", address, "--name", "work", stdin=f"{token}\n")
     assert answer.status == 0
     assert "user:erin" in answer.out
     assert token not in answer.out + answer.err
     contexts = shell.config / "contexts.toml"
     assert contexts.stat().st_mode & 0o777 == 0o600
     listed = shell("context", "list", "-o", "json")
-    assert listed.data == [{"name": "work", "url": server.url, "current": True}]
+    assert listed.data == [{"name": "work", "user": "user:erin", "url": server.url, "current": True}]
+    used = shell("context", "use", "work")
+    assert used.err == f"now user:erin at {server.url} (context work)\n"
     assert shell("jobs", "list").status == 0
     unknown = shell("context", "use", "elsewhere")
     assert (unknown.status, unknown.out) == (2, "")
@@ -54,9 +64,10 @@ def test_a_revoked_token_is_4(admin: Shell, server: Any, tmp_path: Path) -> None
 
 
 def test_a_wrong_name_is_refused_before_anything_is_sent(admin: Shell) -> None:
-    answer = admin("people", "create", "Alice Smith", "-o", "json")
+    answer = admin("people", "create", "bob", "-o", "json")
     assert answer.status == 2
-    assert "id:" in answer.error["message"]
+    assert "'bob' must be user:NAME or service:NAME" in answer.error["message"]
+    assert "pattern" not in answer.error["message"]
 
 
 def test_an_inferred_schema_must_be_confirmed(olivia: Shell, some_rows: Path) -> None:
@@ -118,6 +129,16 @@ def test_bad_rows_are_reported_with_their_lines(olivia: Shell, tmp_path: Path) -
     assert [(d["line"], d["path"]) for d in answer.error["details"]] == [(42, "age")]
 
 
+def test_a_column_that_the_schema_lacks_is_named(olivia: Shell, some_rows: Path, tmp_path: Path) -> None:
+    renamed = tmp_path / "renamed.csv"
+    renamed.write_text(some_rows.read_text("utf-8").replace("age,", "aeg,", 1), "utf-8")
+    schema = EXAMPLES / "adult" / "adult.schema.yaml"
+    answer = olivia("data", "register", renamed, "--name", "renamed", "--schema", schema, *REGISTER)
+    assert answer.status == 2
+    assert "column 'age' is missing from the file" in answer.err
+    assert "has a column that is not in the schema: 'aeg'" in answer.err
+
+
 def test_a_dry_run_shows_cost_and_decision_and_submits_nothing(erin: Shell, job_file: Path) -> None:
     before = erin("jobs", "list", "-o", "json").data
     plan = erin("submit", job_file, "--dry-run", "-o", "json").data
@@ -128,6 +149,10 @@ def test_a_dry_run_shows_cost_and_decision_and_submits_nothing(erin: Shell, job_
     assert plan["training_epsilon"] + plan["evaluation_epsilon"] == pytest.approx(plan["epsilon"])
     people = erin("submit", job_file, "--dry-run")
     assert f"{plan['noise_multiplier']:.4f}" in people.out
+    resolved, cost = people.out.split("\n\n")
+    assert load_job_text(resolved) == load_job(job_file)
+    assert "None" not in people.out
+    assert "allowed by engineer-submits-jobs" in cost
     assert erin("jobs", "list", "-o", "json").data == before
 
 
@@ -152,6 +177,7 @@ def test_a_denied_submission_is_3_and_can_be_explained(erin: Shell, job_file: Pa
     people = erin("submit", job_file, "--set", "metadata.purpose=marketing")
     assert (people.status, people.out) == (3, "")
     assert "secure-train policy explain dec_" in people.err
+    assert "may not job:submit dataset:census/adult: purpose-not-allowed" in people.err
 
 
 def test_what_exceeds_the_budget_is_3(olivia: Shell, erin: Shell, server: Any, job_file: Path) -> None:
@@ -247,6 +273,28 @@ def test_events_are_filtered_by_type_and_time(admin: Shell) -> None:
     wrong = admin("audit", "list", "--since", "yesterday")
     assert wrong.status == 2
     assert "--since" in wrong.err
+
+
+def test_a_list_that_is_cut_says_so_and_how_to_go_on(admin: Shell) -> None:
+    first = admin("audit", "list", "--limit", "2")
+    assert "there are more than these 2: --after 1 goes on from there" in first.err
+    rest = admin("audit", "list", "--after", "1", "--limit", "1", "-o", "json")
+    assert [event["seq"] for event in rest.data] == [2]
+    whole = admin("audit", "list", "--type", "project.created")
+    assert whole.err == ""
+
+
+def test_a_name_that_one_may_not_see_is_told_as_one_that_does_not_exist(
+    admin: Shell, erin: Shell, dataset: dict[str, Any], server: Any
+) -> None:
+    admin("people", "create", "user:nobody")
+    secret = admin("people", "token", "user:nobody", "-o", "json").data["secret"]
+    nobody = Shell(admin.folder, SECURE_TRAIN_URL=server.url, SECURE_TRAIN_TOKEN=secret)
+    there, missing = (
+        nobody("data", "show", f"census/{name}", "-o", "json").error for name in ("adult", "adlut")
+    )
+    assert dataset["id"] not in there["message"]
+    assert there["message"].split(" (")[0].replace("adult", "adlut") == missing["message"].split(" (")[0]
 
 
 def test_an_engineer_may_not_read_the_trail(erin: Shell) -> None:

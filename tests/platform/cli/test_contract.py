@@ -12,6 +12,8 @@ import pytest
 import yaml
 from cli_shell import EXAMPLES, Shell
 
+from secure_train.cli.address import control_plane_url
+from secure_train.cli.errors import UsageError
 from secure_train.cli.groups import ENTRIES, load
 from secure_train.cli.output import Format, requested_format
 
@@ -49,6 +51,33 @@ def test_an_unreachable_control_plane_is_4(tmp_path: Path) -> None:
     answer = shell("jobs", "list", "-o", "json")
     assert answer.status == 4
     assert answer.error["code"] == "not_connected"
+    assert answer.error["message"] == "cannot reach http://127.0.0.1:9: Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("localhost:8642", "http://localhost:8642"),
+        ("127.0.0.1:8642/", "http://127.0.0.1:8642"),
+        ("[::1]:8642", "http://[::1]:8642"),
+        ("https://train.example", "https://train.example"),
+    ],
+)
+def test_http_is_assumed_for_this_machine_only(url: str, wanted: str) -> None:
+    assert control_plane_url(url, "--url") == wanted
+
+
+@pytest.mark.parametrize("url", ["train.example:8642", "train.example", "ftp://localhost", "http://", ""])
+def test_what_is_no_url_says_what_to_write(url: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        control_plane_url(url, "--url")
+    assert raised.value.hint.startswith("write https://")
+
+
+def test_half_of_an_environment_is_an_error(tmp_path: Path) -> None:
+    lonely = Shell(tmp_path, SECURE_TRAIN_TOKEN="st_" + "a" * 43)("jobs", "list", "-o", "json")
+    assert lonely.status == 2
+    assert "SECURE_TRAIN_URL is not" in lonely.error["message"]
 
 
 def test_a_wrong_job_file_is_2_with_every_error_and_its_line(shell: Shell, tmp_path: Path) -> None:

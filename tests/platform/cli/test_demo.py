@@ -33,7 +33,9 @@ def test_the_demo_shows_what_it_says(shell: Shell, temporary: Path) -> None:
     assert job["recoveries"] == len(job["recovery_seconds"]) == 1
     assert data["denied"]["policies"] == ["purpose-not-allowed"]
     assert data["audit"]["verified"] is True
-    assert verify_export(data["export"]).complete
+    exported = verify_export(data["export"])
+    assert exported.complete
+    assert exported.events == data["audit"]["events"]
     assert job["id"] in Path(data["report"]).read_text("utf-8")
     assert not list(temporary.glob("secure-train-demo-*"))
     assert not shell.config.exists()

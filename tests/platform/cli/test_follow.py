@@ -22,6 +22,7 @@ JOB: dict[str, Any] = {
     "purpose": "statistics",
     "submitted_by": "user:erin",
     "state": "running",
+    "phase": "training",
     "reason": "",
     "dataset": "adult",
     "dataset_version": 1,
@@ -100,6 +101,27 @@ def test_a_broken_stream_is_taken_up_where_it_broke(
     ]
     assert "lost the control plane; waiting for it to come back" in lines
     assert failure(ended) is not None
+
+
+def test_each_phase_and_each_step_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = 0.0
+    lines = Lines(lambda: moment)
+    starting = JobView.model_validate({**JOB, "state": "starting", "phase": "starting the workers"})
+    running = JobView.model_validate(JOB)
+    for _ in range(40):
+        lines.job(starting)
+        lines.waiting()
+        moment += 1.0
+    for epsilon in (1.0, 1.2):
+        lines.job(running)
+        lines.progress(10, 100, epsilon)
+    assert capsys.readouterr().err.splitlines() == [
+        "starting the workers",
+        "starting the workers, for 15 s so far",
+        "starting the workers, for 30 s so far",
+        "training",
+        "step 10/100  ε 1",
+    ]
 
 
 def test_a_job_that_succeeded_is_no_failure() -> None:

@@ -64,6 +64,6 @@ def _mark(curve: Curve, point: Point, across: Scale, up: Scale, *, faded: bool) 
     parts.append(svg.tag("circle", cx=x, cy=up(point.value), r=4, class_="dot"))
     said = (
         f"step {point.step:,}: {curve.describe(point)}\n"
-        f"released {point.at} for ε = {text.exact(point.epsilon)}, noise epoch {point.noise_epoch}"
+        f"released {point.at} for ε = {text.figure(point.epsilon)}, noise epoch {point.noise_epoch}"
     )
     return svg.tag("g", svg.hint(said), *parts, class_="point faded" if faded else "point")

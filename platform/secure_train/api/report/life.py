@@ -35,6 +35,15 @@ class Outage:
 
 
 @dataclass(frozen=True)
+class Charge:
+    """A charge to the dataset's budget: ``epsilon`` is what the job has been charged in all with it."""
+
+    at: datetime
+    epsilon: float
+    what: str
+
+
+@dataclass(frozen=True)
 class Life:
     """What the time line draws. ``end`` is the job's end; without one, its newest sign of life."""
 
@@ -43,6 +52,7 @@ class Life:
     spans: tuple[Span, ...]
     outages: tuple[Outage, ...]
     progress: tuple[ProgressView, ...]
+    charges: tuple[Charge, ...]
 
     @property
     def seconds(self) -> float:
@@ -59,7 +69,7 @@ def as_of(detail: JobDetail, decisions: Sequence[DecisionView]) -> datetime:
     return max([_last_sign(detail), *(decision.at for decision in decisions)])
 
 
-def life_of(detail: JobDetail) -> Life:
+def life_of(detail: JobDetail, charges: Sequence[Charge]) -> Life:
     """Arrange a job's history in time."""
     job = detail.job
     end = job.finished_at or _last_sign(detail)
@@ -80,7 +90,14 @@ def life_of(detail: JobDetail) -> Life:
         for recovery in detail.recoveries
     ]
     start = job.created_at
-    return Life(start, max(end, start), tuple(spans), tuple(outages), tuple(thinned(detail.progress)))
+    return Life(
+        start,
+        max(end, start),
+        tuple(spans),
+        tuple(outages),
+        tuple(thinned(detail.progress)),
+        tuple(_every_so_often(charges)),
+    )
 
 
 def thinned(points: Sequence[ProgressView], most: int = _MOST_POINTS) -> list[ProgressView]:
@@ -94,6 +111,11 @@ def thinned(points: Sequence[ProgressView], most: int = _MOST_POINTS) -> list[Pr
         or point.generation != points[index - 1].generation
         or point.generation != points[index + 1].generation
     ]
+
+
+def _every_so_often(charges: Sequence[Charge], most: int = _MOST_POINTS) -> list[Charge]:
+    stride = max(1, -(-len(charges) // most))
+    return [one for index, one in enumerate(charges) if index % stride == 0 or index == len(charges) - 1]
 
 
 def _last_sign(detail: JobDetail) -> datetime:

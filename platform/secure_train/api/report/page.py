@@ -7,9 +7,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from secure_train.api.report import evidence, privacy, story, text
 from secure_train.api.report.chart import metric_chart
-from secure_train.api.report.life import as_of, life_of
+from secure_train.api.report.life import Charge, as_of, life_of
 from secure_train.api.report.releases import curves
 from secure_train.api.report.timeline import NARROW, WIDE, timeline
+from secure_train.api.report.workers import workers_of
 from secure_train.jobs import JobState
 from secure_train.jobs.states import TERMINAL
 from secure_train.wire.evidence import DecisionView
@@ -25,8 +26,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters |= {
     "number": text.number,
-    "epsilon": text.epsilon,
-    "exact": text.exact,
+    "figure": text.figure,
     "share": text.share,
     "moment": text.moment,
     "duration": text.duration,
@@ -35,7 +35,9 @@ _TEMPLATES.filters |= {
 _TEMPLATES.globals["counted"] = text.counted
 
 
-def render_report(detail: JobDetail, model: ModelVersionView | None, decisions: list[DecisionView]) -> str:
+def render_report(
+    detail: JobDetail, model: ModelVersionView | None, decisions: list[DecisionView], charges: list[Charge]
+) -> str:
     """Render a job's report: one HTML page that refers to nothing outside of itself and runs no script.
 
     A pure function: the same job, model and decisions give the same page.
@@ -44,10 +46,11 @@ def render_report(detail: JobDetail, model: ModelVersionView | None, decisions: 
         detail: the job with its whole life, in any state.
         model: what it published, if it has.
         decisions: authorisation decisions that concern it, oldest first.
+        charges: what it was charged, oldest first.
     """
     statement = privacy.statement_of(model)
     loss = privacy.loss_of(detail, statement)
-    life, found = life_of(detail), curves(detail.releases)
+    life, found = life_of(detail, charges), curves(detail.releases)
     state = JobState(detail.job.state)
     return _TEMPLATES.get_template("report.html.j2").render(
         detail=detail,
@@ -56,6 +59,7 @@ def render_report(detail: JobDetail, model: ModelVersionView | None, decisions: 
         state=state,
         meaning=story.MEANING[state],
         ended=state in TERMINAL,
+        workers=workers_of(detail),
         as_of=as_of(detail, decisions),
         figures=story.figures(detail, model, found, loss, life),
         statement=statement,

@@ -33,9 +33,7 @@ class Loss:
     @property
     def odds(self) -> str:
         """The factor by which odds can change."""
-        return (
-            text.number(math.exp(self.epsilon)) if self.epsilon < 700 else f"e^{text.epsilon(self.epsilon)}"
-        )
+        return text.number(math.exp(self.epsilon)) if self.epsilon < 700 else f"e^{text.figure(self.epsilon)}"
 
     @property
     def guesses_right(self) -> str:
@@ -76,14 +74,14 @@ def planned_rows(detail: JobDetail) -> list[Row]:
     rows = [
         ("Unit of privacy", "record", "One row of the dataset is protected, not all rows of a person."),
         ("Adjacency", "add or remove one", "Compared are the dataset with and without that row."),
-        ("δ allowed", text.exact(job.delta), "The chance that the bound of ε does not hold."),
-        ("Noise multiplier σ", text.exact(job.noise_multiplier), _NOISE),
-        ("Sampling rate q", text.exact(job.sampling_rate), _SAMPLING),
+        ("δ allowed", text.figure(job.delta), "The chance that the bound of ε does not hold."),
+        ("Noise multiplier σ", text.figure(job.noise_multiplier), _NOISE),
+        ("Sampling rate q", text.figure(job.sampling_rate), _SAMPLING),
         ("Steps planned", f"{job.steps:,}", "Steps are charged before they run, and never more than these."),
     ]
     clipping = _privacy_section(detail).get("maxGradNorm")
     if clipping is not None:
-        rows.insert(3, ("Clipping norm C", text.exact(clipping), _CLIPPING))
+        rows.insert(3, ("Clipping norm C", text.figure(clipping), _CLIPPING))
     return rows
 
 
@@ -99,23 +97,23 @@ def stated_rows(statement: DPStatement) -> list[Row]:
         ),
         (
             "ε, add or remove one",
-            text.exact(guarantee.total_epsilon),
+            text.figure(guarantee.total_epsilon),
             "Compared are the dataset with and without one row. This is what the budget was charged.",
         ),
-        ("… of training", text.exact(guarantee.training_epsilon), "All noised gradients together."),
+        ("… of training", text.figure(guarantee.training_epsilon), "All noised gradients together."),
         (
             "ε, replace one",
-            text.exact(replaced.total_epsilon),
+            text.figure(replaced.total_epsilon),
             "The same releases, where one row is exchanged for another: a stricter comparison.",
         ),
-        ("δ", text.exact(guarantee.delta), "The chance that the bound of ε does not hold."),
-        ("Clipping norm C", text.exact(statement.max_grad_norm), _CLIPPING),
-        ("Noise multiplier σ", text.exact(statement.noise_multiplier), _NOISE),
-        ("Sampling rate q", text.exact(statement.sampling_rate), _SAMPLING),
+        ("δ", text.figure(guarantee.delta), "The chance that the bound of ε does not hold."),
+        ("Clipping norm C", text.figure(statement.max_grad_norm), _CLIPPING),
+        ("Noise multiplier σ", text.figure(statement.noise_multiplier), _NOISE),
+        ("Sampling rate q", text.figure(statement.sampling_rate), _SAMPLING),
         ("Steps charged", f"{statement.steps:,}", "Over all noise epochs."),
         (
             "Expected batch size",
-            text.exact(statement.expected_batch_size),
+            text.figure(statement.expected_batch_size),
             "Public; real batches vary and are not told.",
         ),
         ("Workers", str(statement.workers), "They share the noise: their sum carries all of it."),
@@ -124,7 +122,7 @@ def stated_rows(statement: DPStatement) -> list[Row]:
         ("Accountant", f"{accountant.name}, {accountant.version}", "Its ε is the one that counts."),
         (
             "Cross-checks",
-            f"PRV {text.exact(accountant.cross_check_prv)}, RDP {text.exact(accountant.cross_check_rdp)}",
+            f"PRV {text.figure(accountant.cross_check_prv)}, RDP {text.figure(accountant.cross_check_rdp)}",
             f"ε of training by two other accountants ({accountant.cross_check_version}).",
         ),
         ("Randomness", statement.randomness, ""),
@@ -165,4 +163,4 @@ def _percent_below_one(value: float) -> str:
 
 
 def _written(value: str | float) -> str:
-    return value if isinstance(value, str) else text.exact(value)
+    return value if isinstance(value, str) else text.figure(value)

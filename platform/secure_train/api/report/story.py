@@ -50,8 +50,8 @@ def figures(
         _quality(detail, curves),
         Figure(
             "Privacy spent",
-            f"ε {text.epsilon(loss.epsilon)}",
-            f"of {text.epsilon(job.epsilon)} allowed, δ {text.number(job.delta)}",
+            f"ε {text.figure(loss.epsilon)}",
+            f"of {text.figure(job.epsilon)} allowed, δ {text.number(job.delta)}",
         ),
         Figure("Training steps", f"{job.step:,}", f"of {job.steps:,} planned"),
         _recoveries(detail),
@@ -88,8 +88,5 @@ def _recoveries(detail: JobDetail) -> Figure:
         return Figure("Recoveries", str(len(deaths)), f"training has not gone on after {unfinished}")
     lost = sum(death.seconds or 0.0 for death in deaths)
     repeated = sum(death.steps_repeated or 0 for death in deaths)
-    return Figure(
-        "Recoveries",
-        str(len(deaths)),
-        f"{text.duration(lost)} lost, {text.counted(repeated, 'step')} repeated",
-    )
+    steps = f"{text.counted(repeated, 'step')} or a few more" if repeated else "few steps"
+    return Figure("Recoveries", str(len(deaths)), f"{text.duration(lost)} lost, {steps} repeated")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-_DIGITS, _EPSILON_DIGITS = 3, 4
-_EXACT_DIGITS = 12
+_DIGITS, _FIGURE_DIGITS = 3, 4
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -18,15 +17,9 @@ def number(value: float, digits: int = _DIGITS) -> str:
     return f"{value:.{digits}g}"
 
 
-def epsilon(value: float) -> str:
-    """Write an ε for running text."""
-    return number(value, _EPSILON_DIGITS)
-
-
-def exact(value: float) -> str:
-    """Write a number so that nothing a reader could need is lost."""
-    written = f"{value:.{_EXACT_DIGITS}g}"
-    return _short_exponent(written) if "e" in written else written
+def figure(value: float) -> str:
+    """Write a privacy figure: four significant digits. The job and its statement as JSON have it exactly."""
+    return number(value, _FIGURE_DIGITS)
 
 
 def share(value: float) -> str:

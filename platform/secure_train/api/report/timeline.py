@@ -49,7 +49,7 @@ def _label(detail: JobDetail, life: Life) -> str:
     return (
         f"Time line over {text.duration(life.seconds)}: {text.counted(len(life.spans), 'span')} of states, "
         f"{text.counted(len(life.outages), 'recovery', 'recoveries')}, training step {job.step:,} of "
-        f"{job.steps:,}, ε {text.epsilon(job.spent_epsilon)} of {text.epsilon(job.epsilon)} charged."
+        f"{job.steps:,}, ε {text.figure(job.spent_epsilon)} of {text.figure(job.epsilon)} charged."
     )
 
 
@@ -162,21 +162,22 @@ class _Drawing:
         )
         parts = self._lane("ε charged to the dataset's budget", _EPSILON_TOP, lane)
         parts.append(svg.line(self._left, top, self._right, top, "limit"))
-        allowed = f"allowed: {text.epsilon(self._detail.job.epsilon)}"
+        allowed = f"allowed: {text.figure(self._detail.job.epsilon)}"
         parts.append(svg.text(self._right, top - 5, allowed, "label", "end"))
         stairs: list[tuple[float, float]] = []
-        for point in self._life.progress:
-            x, y = self._x(point.at), self._epsilon(point.epsilon)
+        for charge in self._life.charges:
+            x, y = self._x(charge.at), self._epsilon(charge.epsilon)
             stairs.append((x, stairs[-1][1] if stairs else _BOTTOM))
             stairs.append((x, y))
         if stairs:
-            end = self._x(self._life.end), self._epsilon(self._detail.job.spent_epsilon)
-            stairs += [(end[0], stairs[-1][1]), end]
+            stairs.append((self._x(self._life.end), stairs[-1][1]))
             parts.append(svg.path(stairs, "spent"))
-        for point in self._life.progress:
-            said = f"ε = {text.exact(point.epsilon)} charged at {text.moment(point.at)}"
+        for charge in self._life.charges:
+            said = (
+                f"ε = {text.figure(charge.epsilon)} charged in all by {text.moment(charge.at)}\n{charge.what}"
+            )
             dot = svg.tag(
-                "circle", cx=self._x(point.at), cy=self._epsilon(point.epsilon), r=2, class_="charge"
+                "circle", cx=self._x(charge.at), cy=self._epsilon(charge.epsilon), r=2, class_="charge"
             )
             parts.append(svg.tag("g", svg.hint(said), dot))
         return parts

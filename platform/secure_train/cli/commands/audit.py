@@ -12,7 +12,7 @@ from rich.console import Console
 from secure_train.cli import context as contexts
 from secure_train.cli.context import connect
 from secure_train.cli.errors import CliError, UsageError
-from secure_train.cli.output import Format, Output, console, note, rows, show
+from secure_train.cli.output import Format, Output, console, note, note_more, rows, show
 from secure_train.client import ApiError
 
 app = typer.Typer(help="The audit trail.", no_args_is_help=True)
@@ -71,20 +71,24 @@ def list_events(
     since: Since = None,
     until: Until = None,
     after: Annotated[int | None, typer.Option(help="Continue behind this event.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=999, help="Events to list at most.")] = 50,
     output: Output = Format.TABLE,
 ) -> None:
-    """List events in order."""
+    """List events in order, oldest first, and say if there are more."""
     with connect() as client:
         found = client.audit_events(
-            **_filters(kind, actor, subject, project, since, until), after=after, limit=limit
+            **_filters(kind, actor, subject, project, since, until), after=after, limit=limit + 1
         )
-    lines = [(e.seq, f"{e.time:%Y-%m-%d %H:%M:%S}", e.type, e.actor, e.subject) for e in found]
+    listed = found[:limit]
+    lines = [(e.seq, f"{e.time:%Y-%m-%d %H:%M:%S}", e.type, e.actor, e.subject) for e in listed]
     show(
-        found,
+        listed,
         output,
-        rows("Audit events", ("seq", "time", "type", "actor", "subject"), lines, "no event matches"),
+        rows("Audit events", ("seq", "time", "type", "actor", "subject"), lines, "no event matches", lead=3),
     )
+    last = listed[-1].seq if listed else 0
+    how = f"--after {last} goes on from there, --limit lists more at once, --since and --type fewer"
+    note_more(found, limit, how)
 
 
 @app.command()

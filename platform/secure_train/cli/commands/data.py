@@ -11,7 +11,7 @@ from rich.console import Console
 
 from secure_train.cli.context import connect
 from secure_train.cli.errors import UsageError
-from secure_train.cli.output import Format, Output, diagnostics, note, rows, show
+from secure_train.cli.output import Format, Output, diagnostics, facts, note, rows, show
 from secure_train.spec import DatasetSchema, load_schema
 from secure_train.wire.data import BudgetView, DatasetView, NewDataset
 
@@ -26,7 +26,7 @@ CLASSES = ("public", "internal", "confidential", "restricted")
 
 def _detail(dataset: DatasetView, to: Console) -> None:
     newest = dataset.versions[-1]
-    for name, value in (
+    described = (
         ("dataset", f"{dataset.project}/{dataset.name}@{newest.version} ({dataset.id})"),
         ("owner", dataset.owner),
         ("class", CLASSES[dataset.classification]),
@@ -35,15 +35,15 @@ def _detail(dataset: DatasetView, to: Console) -> None:
         ("task", dataset.task),
         ("features", newest.features),
         ("digest", newest.digest),
-    ):
-        to.print(f"{name:<10} {value}", markup=False)
+    )
+    facts(described, to)
 
 
 def _schema_table(schema: DatasetSchema) -> None:
     lines: list[tuple[str, str, str]] = []
     for column in schema.columns:
         if column.kind == "numeric":
-            lines.append((column.name, column.kind, f"{column.lower:g} … {column.upper:g}"))
+            lines.append((column.name, column.kind, f"{column.lower:g} … {column.upper:g}, clipped to it"))
         elif column.kind == "categorical":
             lines.append((column.name, column.kind, ", ".join(column.categories)))
         else:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from secure_train.cli import context as contexts
 from secure_train.cli.errors import StackError
-from secure_train.cli.output import Format, Output, note, program, show
+from secure_train.cli.output import Format, Output, facts, note, program, show
 
 if TYPE_CHECKING:
     from secure_train.cli.stack import Home
@@ -65,8 +65,7 @@ def demo(
         contexts.use(CONTEXT)
 
     def text(to: Console) -> None:
-        for name, value in result.lines():
-            to.print(f"{name:<10} {value}", markup=False)
+        facts(result.lines(), to)
 
     show({**result.to_json(), "home": str(home.path) if keep else None}, output, text)
     note(f"next: open {result.report} in a browser; {program()} audit verify {result.export}")

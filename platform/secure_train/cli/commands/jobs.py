@@ -10,8 +10,9 @@ from rich.console import Console
 
 from secure_train.cli.context import connect
 from secure_train.cli.errors import UsageError
-from secure_train.cli.follow import Follower, Log, failure, live_view, print_log
-from secure_train.cli.output import Format, Output, console, note, rows, show
+from secure_train.cli.figures import metric_facts, recovery_text, spent
+from secure_train.cli.follow import ENDED, Follower, Log, failure, live_view, print_log
+from secure_train.cli.output import Format, Output, console, facts, note, note_more, rows, show
 from secure_train.wire.jobs import JobDetail, JobView
 
 app = typer.Typer(help="Jobs.", no_args_is_help=True)
@@ -20,60 +21,53 @@ JobId = Annotated[str, typer.Argument(help="Such as job_….")]
 
 def describe(job: JobView) -> list[tuple[str, object]]:
     """Return what a person wants to know of a job first."""
-    facts: list[tuple[str, object]] = [
+    why = f": {job.reason}" if job.reason else ""
+    doing = "" if job.state in ENDED else f" ({job.phase})"
+    found: list[tuple[str, object]] = [
         ("job", f"{job.id} ({job.name})"),
-        ("state", job.state + (f": {job.reason}" if job.reason else "")),
+        ("state", f"{job.state}{doing}{why}"),
         ("project", f"{job.project}, for {job.purpose}"),
         ("dataset", f"{job.dataset}@{job.dataset_version}"),
         ("steps", f"{job.step} of {job.steps}"),
-        ("privacy", f"ε {job.spent_epsilon:.4g} spent of {job.epsilon:g}, δ {job.delta:g}"),
+        ("privacy", f"ε {spent(job.spent_epsilon)} spent of {job.epsilon:g}, δ {job.delta:g}"),
         ("recoveries", job.recoveries),
         ("checkpoints", job.checkpoints),
+        *metric_facts(job.metrics),
     ]
-    facts += [(name, value) for name, value in job.metrics.items() if isinstance(value, int | float)]
     if job.model is not None:
-        facts.append(("model", job.model))
-    return facts
+        found.append(("model", f"{job.project}/{job.model}"))
+    return found
 
 
 def _detail(detail: JobDetail, to: Console) -> None:
-    for name, value in describe(detail.job):
-        to.print(f"{name:<12} {value}", markup=False)
-    for title, columns, lines in (
-        (
-            "transitions",
-            ("at", "from", "to", "why"),
-            [(f"{t.at:%H:%M:%S}", t.source, t.target, t.reason) for t in detail.transitions],
-        ),
-        (
-            "recoveries",
-            ("cause", "last step", "restored", "repeated", "seconds"),
-            [
-                (r.cause, r.last_step, r.restored_step, r.steps_repeated, r.seconds and f"{r.seconds:.1f}")
-                for r in detail.recoveries
-            ],
-        ),
-        (
-            "workers",
-            ("rank", "host", "pid", "step", "reported"),
-            [(w.rank, w.host, w.pid, w.step, f"{w.reported_at:%H:%M:%S}") for w in detail.workers],
-        ),
-    ):
-        if lines:
-            to.print()
-            rows(title, columns, lines, "")(to)
+    job, ended = detail.job, detail.job.state in ENDED
+    deaths = [("recovery", recovery_text(recovery)) for recovery in detail.recoveries]
+    facts([*describe(job), *deaths], to)
+    changes = [(f"{t.at:%H:%M:%S}", t.source, t.target, t.reason) for t in detail.transitions]
+    # All ranks take every step together, so a job that succeeded has had all its workers at its last step.
+    done = job.step if job.state == "succeeded" else None
+    workers = [
+        (w.rank, w.host, w.pid, w.step if done is None else done, f"{w.reported_at:%H:%M:%S}")
+        for w in detail.workers
+    ]
+    title = "workers (ended)" if ended else "workers"
+    to.print()
+    rows("states (UTC)", ("at", "from", "to", "why"), changes, "", lead=3)(to)
+    if workers:
+        to.print()
+        rows(title, ("rank", "host", "pid", "step", "last heartbeat"), workers, "", lead=2)(to)
 
 
 @app.command("list")
 def list_jobs(
     project: Annotated[str | None, typer.Option(help="Only this project's.")] = None,
     state: Annotated[str | None, typer.Option(help="Only those in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=499, help="Jobs to list at most.")] = 20,
     output: Output = Format.TABLE,
 ) -> None:
-    """List jobs, newest first."""
+    """List jobs, newest first, and say if there are more."""
     with connect() as client:
-        found = client.jobs(project=project, state=state, limit=limit)
+        found = client.jobs(project=project, state=state, limit=limit + 1)
     columns = ("id", "name", "state", "step", "ε spent", "ε", "recoveries", "submitted by", "created")
     lines = [
         (
@@ -81,15 +75,17 @@ def list_jobs(
             j.name,
             j.state,
             f"{j.step}/{j.steps}",
-            f"{j.spent_epsilon:.3g}",
+            spent(j.spent_epsilon),
             f"{j.epsilon:g}",
             j.recoveries,
             j.submitted_by,
             f"{j.created_at:%Y-%m-%d %H:%M}",
         )
-        for j in found
+        for j in found[:limit]
     ]
-    show(found, output, rows("Jobs", columns, lines, "none yet; `secure-train submit job.yaml` submits one"))
+    empty = "none yet; `secure-train submit job.yaml` submits one"
+    show(found[:limit], output, rows("Jobs", columns, lines, empty))
+    note_more(found, limit, "--limit lists more, --project and --state fewer")
 
 
 @app.command("show")

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import csv
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
 
 from secure_train.cli.context import connect
 from secure_train.cli.errors import UsageError
+from secure_train.cli.model_card import print_card
 from secure_train.cli.output import Format, Output, console, note, rows, show
 from secure_train.client import Client
-from secure_train.wire.models import ModelVersionView
+from secure_train.wire.models import ModelVersionView, Prediction
 
+TABLE_ROWS = 40
+"""More predictions than these are CSV on a terminal too."""
 app = typer.Typer(help="Published models.", no_args_is_help=True)
 Reference = Annotated[
     str, typer.Argument(help="PROJECT/NAME, or PROJECT/NAME@VERSION; without a version, the newest.")
@@ -56,24 +62,10 @@ def list_models(output: Output = Format.TABLE) -> None:
 
 @app.command("show")
 def show_model(model: Reference, output: Output = Format.TABLE) -> None:
-    """Show a version: metrics, lineage and the DP statement."""
+    """Show a version: metrics, privacy and lineage; `-o json` has the whole DP statement."""
     with connect() as client:
         _, version = _version(client, model)
-
-    def text(to: Console) -> None:
-        to.print(
-            f"{version.project}/{version.model}@{version.version}  {version.stage}  digest {version.digest}"
-        )
-        for title, values in (
-            ("metrics", version.metrics),
-            ("lineage", version.lineage),
-            ("DP statement", version.statement),
-        ):
-            to.print(f"\n[bold]{title}[/]")
-            for name, value in values.items():
-                to.print(f"  {name}: {value}", markup=False)
-
-    show(version, output, text)
+    show(version, output, lambda to: print_card(version, to))
 
 
 @app.command()
@@ -97,22 +89,47 @@ def predict(
     input_file: Annotated[
         Path, typer.Option("--input", exists=True, dir_okay=False, help="CSV with the schema's columns.")
     ],
+    target: Annotated[Path | None, typer.Option("--to", help="CSV file to write; else stdout.")] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Apply a model to rows of your own."""
+    """Apply a model to rows of your own: CSV with a line for each row, in their order.
+
+    A few rows on a terminal become a table.
+    """
     with connect() as client:
         name, version = _version(client, model)
         prediction = client.predict(name, version.version, input_file)
-    labels = prediction.labels or [""] * len(prediction.rows)
-    lines = [
-        (index, *(f"{value:.4f}" for value in values), label)
-        for index, (values, label) in enumerate(zip(prediction.rows, labels, strict=True), start=1)
-    ]
-    show(
-        prediction,
-        output,
-        rows("Predictions", ("row", *prediction.columns, "label"), lines, "the file has no rows"),
+    if target is not None:
+        with target.open("w", encoding="utf-8", newline="") as file:
+            _write_csv(prediction, file)
+        note(f"{len(prediction.rows)} predictions are in {target}")
+        return
+
+    def text(to: Console) -> None:
+        if to.is_terminal and len(prediction.rows) <= TABLE_ROWS:
+            rows("Predictions", _header(prediction), list(_lines(prediction)), "the file has no rows")(to)
+        else:
+            _write_csv(prediction, sys.stdout)
+
+    show(prediction, output, text)
+
+
+def _header(prediction: Prediction) -> list[str]:
+    return ["row", *prediction.columns, *([] if prediction.labels is None else ["label"])]
+
+
+def _lines(prediction: Prediction) -> Iterator[list[object]]:
+    labels = (
+        [[]] * len(prediction.rows) if prediction.labels is None else [[one] for one in prediction.labels]
     )
+    for index, (values, label) in enumerate(zip(prediction.rows, labels, strict=True), start=1):
+        yield [index, *(f"{value:.4f}" for value in values), *label]
+
+
+def _write_csv(prediction: Prediction, file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(_header(prediction))
+    writer.writerows(_lines(prediction))
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from secure_train.cli.context import connect
-from secure_train.cli.output import Format, Output, rows, show
+from secure_train.cli.output import Format, Output, note_more, rows, show
 
 app = typer.Typer(help="Rules and decisions.", no_args_is_help=True)
 
@@ -31,18 +31,19 @@ def show_policy(output: Output = Format.TABLE) -> None:
 def decisions(
     result: Annotated[str | None, typer.Option(help="allow or deny.")] = None,
     principal: Annotated[str | None, typer.Option(help="Such as user:alice.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=999, help="Decisions to list at most.")] = 20,
     output: Output = Format.TABLE,
 ) -> None:
-    """List decisions, newest first."""
+    """List decisions, newest first, and say if there are more."""
     with connect() as client:
-        found = client.decisions(result=result, principal=principal, limit=limit)
+        found = client.decisions(result=result, principal=principal, limit=limit + 1)
     columns = ("id", "at", "principal", "action", "resource", "result", "reason")
     lines = [
         (d.id, f"{d.at:%Y-%m-%d %H:%M:%S}", d.principal, d.action, d.resource, d.result, d.reason)
-        for d in found
+        for d in found[:limit]
     ]
-    show(found, output, rows("Decisions", columns, lines, "no decision matches"))
+    show(found[:limit], output, rows("Decisions", columns, lines, "no decision matches", lead=2))
+    note_more(found, limit, "--limit lists more, --result and --principal fewer")
 
 
 @app.command()

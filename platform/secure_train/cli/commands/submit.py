@@ -13,7 +13,7 @@ from secure_train.cli.commands.jobs import describe
 from secure_train.cli.context import connect
 from secure_train.cli.errors import CliError, ExitCode, UsageError
 from secure_train.cli.follow import Follower, Silent, failure, live_view
-from secure_train.cli.output import Format, Output, console, note, show
+from secure_train.cli.output import Format, Output, console, diagnostics, facts, note, show
 from secure_train.client import Client
 from secure_train.spec import EntrypointModel, load_job, pack
 from secure_train.wire.jobs import JobPlan, JobView
@@ -63,12 +63,11 @@ def submit(
         if wait or live:
             view = _until_end(client, view, live, timeout)
 
-    def facts(_: Console) -> None:
+    def summary(_: Console) -> None:
         if wait or live:
-            for name, value in describe(view):
-                note(f"{name:<12} {value}")
+            facts(describe(view), diagnostics())
 
-    show(view, output, facts, failure=failure(view) if wait or live else None)
+    show(view, output, summary, failure=failure(view) if wait or live else None)
 
 
 def _working_dir(file: Path, given: str) -> Path:
@@ -92,32 +91,41 @@ def _until_end(client: Client, view: JobView, live: bool, timeout: float | None)
 
 def _show_plan(plan: JobPlan, output: Format) -> None:
     def text(to: Console) -> None:
-        _fields(to, plan.spec)
-        to.print()
-        for name, value in (
-            ("dataset", f"{plan.dataset}@{plan.dataset_version}, {plan.training_rows} training rows"),
-            (
-                "ε",
-                f"{plan.epsilon:g} = {plan.training_epsilon:g} for training "
-                f"+ {plan.evaluation_epsilon:g} for evaluation",
-            ),
-            ("δ", f"{plan.delta:g}"),
-            ("σ", f"{plan.noise_multiplier:.4f} (noise standard deviation over the clipping norm)"),
-            ("sampling", f"each record joins a step with probability {plan.sampling_rate:.5f}"),
-            ("steps", plan.steps),
-            (
-                "policy",
-                f"{'allowed' if plan.allowed else 'denied'} by {', '.join(plan.policies) or plan.reason} "
-                f"({plan.decision_id})",
-            ),
-            (
-                "budget",
-                f"{'fits' if plan.fits_budget else 'does not fit'}: ε {plan.budget_available_epsilon:g} left",
-            ),
-        ):
-            to.print(f"{name:<10} {value}", markup=False)
+        to.print(plan_yaml(plan.spec), markup=False, soft_wrap=True)
+        facts(_cost(plan), to)
 
     show(plan, output, text, failure=_objection(plan))
+
+
+def plan_yaml(spec: dict[str, Any]) -> str:
+    """Write a resolved specification as a job file: every default filled in, nothing that is empty."""
+    import yaml
+
+    full = _without_empty(spec)
+    return str(yaml.safe_dump(full, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100))
+
+
+def _without_empty(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _without_empty(item) for name, item in value.items()}
+    return {name: item for name, item in inner.items() if item is not None and item != {}}
+
+
+def _cost(plan: JobPlan) -> list[tuple[str, object]]:
+    parts = f"{plan.training_epsilon:g} for training, {plan.evaluation_epsilon:g} for evaluation"
+    fits = "fits" if plan.fits_budget else "does not fit"
+    allowed, by = ("allowed" if plan.allowed else "denied"), (", ".join(plan.policies) or plan.reason)
+    return [
+        ("data", f"{plan.training_rows} training rows, version {plan.dataset_version}"),
+        ("ε", f"{plan.epsilon:g}: {parts}"),
+        ("δ", f"{plan.delta:g}"),
+        ("noise σ", f"{plan.noise_multiplier:.4f} times the clipping norm, in each step"),
+        ("sampling", f"each row joins a step with probability {plan.sampling_rate:.4g}"),
+        ("steps", plan.steps),
+        ("budget", f"{fits}: ε {plan.budget_available_epsilon:.4g} left"),
+        ("policy", f"{allowed} by {by} ({plan.decision_id})"),
+    ]
 
 
 def _objection(plan: JobPlan) -> PlanDenied | None:
@@ -132,12 +140,3 @@ def _objection(plan: JobPlan) -> PlanDenied | None:
             f"secure-train data budget {plan.spec['metadata']['project']}/{plan.dataset} tells who holds it",
         )
     return None
-
-
-def _fields(to: Console, values: dict[str, Any], indent: str = "") -> None:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            to.print(f"{indent}{name}:", markup=False)
-            _fields(to, value, indent + "  ")
-        else:
-            to.print(f"{indent}{name}: {value}", markup=False)

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secure_train.wire.evidence import AuditVerification, DecisionView
+from secure_train.audit import ExportReport
+from secure_train.cli.figures import metric_facts, recovery_text, spent
+from secure_train.wire.evidence import DecisionView
 from secure_train.wire.jobs import JobDetail
 
 
@@ -18,16 +20,14 @@ class DemoResult:
         job: as it ended.
         denied: the decision that refused a submission, and
         denial: its message.
-        verification: of the audit trail by the control plane.
-        exported_events: events of the export, verified offline.
+        trail: the export of the audit trail, as verified offline. It is written last, and so has everything.
         seconds: that the demo took, from nothing to this.
     """
 
     job: JobDetail
     denied: DecisionView
     denial: str
-    verification: AuditVerification
-    exported_events: int
+    trail: ExportReport
     export: Path
     report: Path
     seconds: float
@@ -64,9 +64,9 @@ class DemoResult:
                 "policies": self.denied.policies,
             },
             "audit": {
-                "events": self.verification.events,
-                "verified": self.verification.verified,
-                "root": self.verification.root,
+                "events": self.trail.events,
+                "verified": self.trail.complete,
+                "root": self.trail.checkpoint.root.hex(),
             },
             "export": str(self.export),
             "report": str(self.report),
@@ -75,28 +75,22 @@ class DemoResult:
 
     def lines(self) -> list[tuple[str, str]]:
         """Return a short table for people."""
-        job, rows = self.job.job, self.job.job.metrics.get("rows")
+        job = self.job.job
         table = [
             ("job", f"{job.name} ({job.id}): {job.state} after {job.step} steps"),
-            ("privacy", f"ε {job.spent_epsilon:.3f} of {job.epsilon:g} spent, δ {job.delta:g}"),
+            ("privacy", f"ε {spent(job.spent_epsilon)} of {job.epsilon:g} spent, δ {job.delta:g}"),
+            *metric_facts(job.metrics),
         ]
-        if "accuracy" in job.metrics:
-            scale = job.metrics.get("accuracy_scale", 0.0)
-            noise = f" (noise of scale {scale:.4f} included)" if scale else ""
-            table.append(("accuracy", f"{job.metrics['accuracy']:.4f} on {rows} held-out rows{noise}"))
-        table += [
-            (
-                "recovery",
-                f"{found.cause}; from step {found.last_step} back to {found.restored_step}"
-                + (f", training again after {found.seconds:.1f} s" if found.seconds is not None else ""),
-            )
-            for found in self.job.recoveries
-        ]
+        table += [("recovery", recovery_text(found)) for found in self.job.recoveries]
+        root = self.trail.checkpoint.root.hex()
         return [
             *table,
             ("denied", f"{self.denied.action} by {self.denied.principal}: {', '.join(self.denied.policies)}"),
-            ("audit", f"{self.verification.events} events verified, root {self.verification.root[:16]}…"),
-            ("export", f"{self.export} ({self.exported_events} events, verified offline)"),
+            (
+                "audit",
+                f"{self.trail.events} events, verified offline, root {root[:16]}…",
+            ),
+            ("export", str(self.export)),
             ("report", str(self.report)),
             ("took", f"{self.seconds:.0f} s"),
         ]

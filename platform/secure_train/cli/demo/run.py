@@ -6,7 +6,7 @@ import secrets
 import time
 from pathlib import Path
 
-from secure_train.audit import AuditError, verify_export
+from secure_train.audit import AuditError, ExportReport, verify_export
 from secure_train.cli.demo.cast import CONFIDENTIAL, PROJECT, Cast, gather
 from secure_train.cli.demo.result import DemoResult
 from secure_train.cli.demo.saboteur import Saboteur
@@ -57,14 +57,13 @@ def run_demo(
         target.mkdir(parents=True, exist_ok=True)
         report, export = target / "report.html", target / "audit.jsonl"
         report.write_bytes(cast.engineer.report(detail.job.id))
-        verification = cast.admin.verify_audit()
-        exported = _export(cast, export)
+        cast.admin.verify_audit()
+        trail = _export(cast, export)
         result = DemoResult(
             job=detail,
             denied=denied,
             denial=denial,
-            verification=verification,
-            exported_events=exported,
+            trail=trail,
             export=export,
             report=report,
             seconds=time.monotonic() - started,
@@ -125,12 +124,12 @@ def _refused(cast: Cast) -> tuple[str, DecisionView]:
     raise DemoFailed(f"a job for {UNLAWFUL_PURPOSE!r} was accepted, which the data's owner does not permit")
 
 
-def _export(cast: Cast, target: Path) -> int:
+def _export(cast: Cast, target: Path) -> ExportReport:
     with target.open("wb") as file:
         cast.admin.export_audit(file)
     # The key is taken from the control plane, not from the file: the file's own would prove nothing.
     key = cast.admin.audit_checkpoint().verifier_key
     try:
-        return verify_export(target, verifier=key).events
+        return verify_export(target, verifier=key)
     except AuditError as error:
         raise DemoFailed(f"{target} does not verify: {error}") from error
