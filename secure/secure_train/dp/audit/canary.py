@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -102,7 +103,7 @@ def input_canary_audit(
         with torch.no_grad():
             return np.asarray(trained.loss_fn(model.eval(), canaries).double().numpy())
 
-    before = losses(trained.build())
+    before = losses(copy.deepcopy(trained.model))
     model = subject.run(
         trained, subject.shards(everything), trial.key, lambda epoch, step, released: trial.progress(1)
     )
@@ -147,4 +148,4 @@ def _beside(trained: Trained, canaries: int) -> Trained:
         own: Tensor = trained.loss_fn(model.body, (inputs, targets))
         return torch.where(marks.any(1), model.canaries(marks).squeeze(1), own)
 
-    return Trained(lambda: _Beside(trained.build(), canaries), losses, trained.optimizer)
+    return Trained(_Beside(trained.model, canaries), losses, trained.optimizer)

@@ -70,9 +70,9 @@ def sampling_rate(subject: Subject, records: int, key: bytes) -> Finding:
 
 
 def sampling_independence(subject: Subject, records: int, key: bytes) -> Finding:
-    """Whether different workers sample independently: how often the same row of two shards is in or out alike.
+    """Whether different workers sample independently of each other.
 
-    Each of the pairs of workers agrees on a record-step with probability q² + (1-q)².
+    Two workers' rows at the same place in their shards are both in or both out with probability q² + (1-q)².
     """
     from scipy import stats
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,12 +37,12 @@ class Trained:
     """What is trained.
 
     Attributes:
-        build: makes the same model for every worker.
+        model: every worker trains a copy of it.
         loss_fn: (model, batch) to per-record losses; a batch is a tuple of tensors.
         optimizer: moves the weights; without one they stay, for models whose gradients do not depend on them.
     """
 
-    build: Callable[[], nn.Module]
+    model: nn.Module
     loss_fn: LossFunction
     optimizer: Optimizer | None = None
 
@@ -118,7 +119,7 @@ class Subject:
         observe: Observer,
         runs: int,
     ) -> nn.Module:
-        model = trained.build()
+        model = copy.deepcopy(trained.model).train()
         watcher = _Watcher(model, trained.optimizer, self.expected_batch_size / self.max_grad_norm)
         stepper = self.parts.step(
             model,
