@@ -1,127 +1,158 @@
-"""What a private step costs: ours, plain SGD and Opacus' per-sample-gradient mode, side by side in one run.
+"""What a private step costs: ours, plain SGD, and every peer that runs the model, side by side in one run.
 
-A 784-512-256-10 perceptron on batches of 512 synthetic records. Ours is all of `PrivateStep`: clipping, keyed
-noise, digest and update. Opacus is its hooks mode with `DPOptimizer`, which holds every record's gradient in
-memory (1.1 GB here). The three take turns, step by step, so that whatever else the machine does hits all of
-them; the median of each is compared.
+Time: the engines of a row take turns, step by step, so that whatever else the machine does hits all of them;
+the medians are compared. Memory: each engine runs alone in a process of its own, which reports its peak above
+what it held after a step of a tiny model (resident memory on Linux, allocated memory on CUDA).
 
-Run ``python benchmarks/dp_step.py [--quick] [-o json]``. The last line is JSON.
+`<row>.ours_over_plain` and `<row>.memory_over_plain` say what privacy costs, `<row>.best_peer_over_ours` how
+much faster ours is than the fastest peer. A peer that cannot run a row is named with its error.
+
+Run ``python benchmarks/dp_step.py [--quick] [--rows mlp,cnn] [-o json]``. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-import secrets
+import os
 import statistics
+import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from pathlib import Path
 
 import torch
-from opacus.grad_sample import GradSampleModule
-from opacus.optimizers import DPOptimizer
-from torch import Tensor, nn
-from torch.nn import functional
 
-from secure_train.dp import GaussianNoise, PrivateStep
+from rig.dp import engines
+from rig.dp.rows import ON_CPU, ON_GPU, SMALL, Batch, Row
 
-BATCH, CLIP, SIGMA, RATE = 512, 1.0, 1.0, 0.05
-Step = Callable[[Tensor, Tensor], None]
+DEVICE = torch.device(os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+ROWS = ON_GPU if DEVICE.type == "cuda" else ON_CPU
 
 
-def perceptron() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10))
-
-
-def plain() -> Step:
-    model = perceptron()
-    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-
-    def step(inputs: Tensor, targets: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(functional.cross_entropy(model(inputs), targets))
-        optimizer.step()
-
-    return step
-
-
-def opacus() -> Step:
-    model = GradSampleModule(perceptron())
-    optimizer = DPOptimizer(
-        torch.optim.SGD(model.parameters(), lr=RATE),
-        noise_multiplier=SIGMA,
-        max_grad_norm=CLIP,
-        expected_batch_size=BATCH,
-    )
-
-    def step(inputs: Tensor, targets: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(functional.cross_entropy(model(inputs), targets))
-        optimizer.step()
-
-    return step
-
-
-def ours() -> Step:
-    model = perceptron()
-    private = PrivateStep(
-        model,
-        torch.optim.SGD(model.parameters(), lr=RATE),
-        lambda outputs, targets: functional.cross_entropy(outputs, targets, reduction="none"),
-        max_grad_norm=CLIP,
-        noise_multiplier=SIGMA,
-        expected_batch_size=BATCH,
-        noise=GaussianNoise(secrets.token_bytes(32), rank=0, world_size=1),
-        physical_batch_size=BATCH,
-    )
-    position = iter(range(1_000_000))
-
-    def step(inputs: Tensor, targets: Tensor) -> None:
-        private.step(inputs, targets, epoch=0, step=next(position))
-
-    return step
-
-
-def measure(quick: bool) -> dict[str, float]:
-    steps = {"plain": plain(), "opacus": opacus(), "ours": ours()}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    warm_up, rounds = (1, 5) if quick else (3, 20)
+def seconds(row: Row, quick: bool) -> tuple[dict[str, float], dict[str, str]]:
+    """Median seconds a step by engine, and why others could not take part."""
+    steps, absent = {}, {}
+    for name in engines.ENGINES:
+        try:
+            steps[name] = engines.start(name, row, DEVICE)
+            steps[name](batch_of(row))
+        except Exception as error:
+            if name in ("plain", "ours"):
+                raise
+            steps.pop(name, None)
+            absent[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    warm_up, rounds = (1, 5) if quick else (3, 25)
     for turn in range(warm_up + rounds):
-        inputs, targets = torch.randn(BATCH, 784), torch.randint(0, 10, (BATCH,))
+        batch = batch_of(row)
         for name, step in steps.items():
+            synchronise()
             start = time.perf_counter()
-            step(inputs, targets)
+            step(batch)
+            synchronise()
             if turn >= warm_up:
-                seconds[name].append(time.perf_counter() - start)
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        "mlp.plain_ms": 1e3 * median["plain"],
-        "mlp.opacus_ms": 1e3 * median["opacus"],
-        "mlp.ours_ms": 1e3 * median["ours"],
-        "mlp.ours_over_plain": median["ours"] / median["plain"],
-        "mlp.opacus_over_ours": median["opacus"] / median["ours"],
-    }
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}, absent
+
+
+def batch_of(row: Row) -> Batch:
+    inputs, targets = row.batch(row.records)
+    return inputs.to(DEVICE), targets.to(DEVICE)
+
+
+def synchronise() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_bytes(row: Row, engine: str) -> int:
+    """The peak of three steps above what the process held before; of this process, so call it once in one."""
+    batch = batch_of(row)
+    # Threads and libraries take their memory at the first product; that is not the engine's.
+    engines.start(engine, SMALL, DEVICE)(batch_of(SMALL))
+    gc.collect()
+    before = forget_peak()
+    step = engines.start(engine, row, DEVICE)
+    for _ in range(3):
+        step(batch)
+    return peak() - before
+
+
+def forget_peak() -> int:
+    """Make the peak what is held now, and say how much that is."""
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets VmHWM
+    return peak()
+
+
+def peak() -> int:
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
+
+
+def peak_in_own_process(name: str, engine: str) -> int:
+    command = [sys.executable, str(Path(__file__)), "--memory-of", name, engine]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True)
+    return int(answer.stdout.splitlines()[-1])
+
+
+def measure(name: str, quick: bool) -> tuple[dict[str, float], dict[str, str]]:
+    row = ROWS[name]
+    median, absent = seconds(row, quick)
+    figures = {f"{engine}_ms": 1e3 * value for engine, value in median.items()}
+    best = min((value, peer) for peer, value in median.items() if peer in engines.PEERS)
+    figures["ours_over_plain"] = median["ours"] / median["plain"]
+    figures["best_peer_over_ours"] = best[0] / median["ours"]
+    memory = {engine: peak_in_own_process(name, engine) for engine in ("plain", "ours", best[1])}
+    figures["plain_mib"] = memory["plain"] / 2**20
+    figures["ours_mib"] = memory["ours"] / 2**20
+    figures[f"{best[1]}_mib"] = memory[best[1]] / 2**20
+    figures["memory_over_plain"] = memory["ours"] / memory["plain"]
+    return {f"{name}.{key}": round(value, 4) for key, value in figures.items()}, absent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a few seconds, rougher figures")
+    parser.add_argument("--quick", action="store_true", help="under a minute, rougher figures")
+    parser.add_argument("--rows", default=",".join(ROWS), help=f"of {', '.join(ROWS)}")
     parser.add_argument("-o", choices=["text", "json"], default="text", help="json: only the last line")
+    parser.add_argument("--memory-of", nargs=2, metavar=("ROW", "ENGINE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    # Torch remarks on Opacus' hooks at the first layer of every model.
-    warnings.filterwarnings("ignore", message="Full backward hook is firing")
-    figures = {name: round(value, 4) for name, value in measure(arguments.quick).items()}
-    if arguments.o == "text":
-        for name, value in figures.items():
-            print(f"{name:24} {value:10.3f}")
-    sys.stdout.write(
-        json.dumps({"benchmark": "dp_step", "quick": arguments.quick, "figures": figures}) + "\n"
-    )
+    # Torch and Opacus remark on hooks at the first layer of every model.
+    warnings.simplefilter("ignore")
+    if arguments.memory_of:
+        name, engine = arguments.memory_of
+        print(peak_bytes(ROWS[name], engine))
+        return
+    figures: dict[str, float] = {}
+    absent: dict[str, dict[str, str]] = {}
+    for name in arguments.rows.split(","):
+        found, missing = measure(name, arguments.quick)
+        figures |= found
+        if missing:
+            absent[name] = missing
+        if arguments.o == "text":
+            for key, value in found.items():
+                print(f"{key:32} {value:10.3f}", flush=True)
+            for engine, why in missing.items():
+                print(f"{name}.{engine:25} cannot: {why}", flush=True)
+    result = {
+        "benchmark": "dp_step",
+        "quick": arguments.quick,
+        "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else "cpu",
+        "figures": figures,
+        "absent": absent,
+    }
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

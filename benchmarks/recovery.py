@@ -2,8 +2,9 @@
 
 Recovery: seconds from SIGKILL of a worker, or of the driver, to the first new step of the group that
 replaces it, as the control plane hears of it. Overhead: time per step with a charge and a checkpoint every
-25 steps, over time per step with one charge and one checkpoint in all; both run in turns on the same stack. The
-first such run also has the accountant compose every number of steps for the first time; it counts on its own.
+25 steps, over time per step with one charge and one checkpoint in all; both run in turns on the same stack.
+The first such run also has the accountant compose every number of steps for the first time; it counts on its
+own.
 
 Run ``python benchmarks/recovery.py [--quick] [-o json]``. The last line is JSON.
 """

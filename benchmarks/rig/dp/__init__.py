@@ -1,0 +1,1 @@
+"""Models and engines that the benchmarks of private steps compare."""
