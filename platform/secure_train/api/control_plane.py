@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from secure_train.api.evidence import EvidenceService
@@ -11,13 +12,13 @@ from secure_train.audit import AuditLog, CheckpointPolicy, NoteSigner
 from secure_train.blocks import BlockStore, DirectoryBackend
 from secure_train.db import Database
 from secure_train.db.trail import Trail
-from secure_train.jobs.controller import Controller
+from secure_train.jobs.controller import Controller, Timing
 from secure_train.jobs.errors import LauncherError
 from secure_train.jobs.launcher import RayLauncher
 from secure_train.jobs.submit import JobService
 from secure_train.jobs.worker_service import WorkerService
 from secure_train.policy import CapabilityIssuer, Guard, PolicyEngine
-from secure_train.registry import DatasetService, ModelService
+from secure_train.registry import BudgetService, DatasetService, ModelService
 from secure_train.vault import KeyFile, SealedFileVault
 
 VAULT_FILE, KEY_FILE = "vault.json", "vault.key"
@@ -45,6 +46,7 @@ class ControlPlane:
         self.issuer = CapabilityIssuer(self.vault.signing_key("capability"))
         self.blocks = BlockStore(DirectoryBackend(settings.block_store))
         self.datasets = DatasetService(self.guard, self.trail, self.vault, self.blocks)
+        self.budgets = BudgetService(self.guard, self.trail)
         self.models = ModelService(self.guard, self.trail, self.vault, self.blocks)
         self.jobs = JobService(self.guard, self.trail, self.database, self.vault, self.blocks, self.datasets)
         self.workers = WorkerService(
@@ -75,6 +77,7 @@ class ControlPlane:
             self.settings.url,
             self.signer,
             policy,
+            timing=Timing(capacity=timedelta(seconds=self.settings.cluster_wait_seconds)),
         )
 
     def ray_state(self) -> str:

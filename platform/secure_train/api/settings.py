@@ -34,6 +34,10 @@ class Settings(BaseModel):
         "", description="URL of Ray's Jobs API; empty: the embedded cluster of `secure-train up`"
     )
     ray_token_file: Path | None = Field(None, description="file with Ray's cluster token, mode 0600")
+    cluster_wait_seconds: Annotated[float, Field(ge=0)] = Field(
+        600.0,
+        description="how long a job waits for a cluster that is too small for it to grow, before it fails",
+    )
     audit_every_events: Annotated[int, Field(ge=1)] = 200
     audit_every_seconds: Annotated[float, Field(gt=0)] = 30.0
     max_upload_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3

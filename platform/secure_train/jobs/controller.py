@@ -25,17 +25,19 @@ from secure_train.blocks import BlockStore
 from secure_train.db import Database, now
 from secure_train.db.tables import Job
 from secure_train.db.trail import Trail
+from secure_train.jobs.capacity import shortage
 from secure_train.jobs.errors import LauncherError
 from secure_train.jobs.housekeeping import Housekeeper
 from secure_train.jobs.journal import log_line
 from secure_train.jobs.launcher import DriverStatus, RayLauncher
-from secure_train.jobs.liveness import last_sign_of_life
+from secure_train.jobs.liveness import group_awaited, last_sign_of_life
 from secure_train.jobs.locks import lock_job
 from secure_train.jobs.queue import next_jobs, waiting_projects
-from secure_train.jobs.recovery import record_death
+from secure_train.jobs.recovery import fail, record_death
 from secure_train.jobs.states import ACTIVE, TERMINAL, JobState
 from secure_train.jobs.tickets import issue_ticket, was_launched
-from secure_train.jobs.transitions import transition
+from secure_train.jobs.transitions import transition, waiting_since
+from secure_train.spec import job_from_json
 from secure_train.vault import SealedFileVault
 
 logger = logging.getLogger(__name__)
@@ -58,12 +60,14 @@ class Timing:
         heartbeat: a running worker that is silent for so long is dead.
         recovery: the same for a worker group that has started and not yet trained: it may be restoring.
         farewell: how long the driver of a job that succeeded may take to end by itself.
+        capacity: how long a job may wait for a cluster that is too small for it, even empty, to grow.
     """
 
     tick: float = 1.0
     heartbeat: timedelta = timedelta(seconds=30)
     recovery: timedelta = timedelta(minutes=5)
     farewell: timedelta = timedelta(minutes=1)
+    capacity: timedelta = timedelta(minutes=10)
 
 
 class Controller:
@@ -169,6 +173,8 @@ class Controller:
         status = self._launcher.status(submission_id)
         if status is DriverStatus.ALIVE:
             if silent is None:
+                if group_awaited(job):
+                    self._require_room(job_id)
                 return
             self._launcher.stop(submission_id)
         ticket = None
@@ -185,6 +191,26 @@ class Controller:
         if ticket is not None:
             env = {"SECURE_TRAIN_URL": self._url, "SECURE_TRAIN_TICKET": ticket}
             self._launcher.submit(submission_id, self._entrypoint, env)
+
+    def _require_room(self, job_id: str) -> None:
+        """Say it if the cluster is too small for a job's workers, and give up if it does not grow in time."""
+        nodes = self._launcher.nodes()
+        if not nodes:
+            # One there is always, that which answered: Ray takes seconds after its start to list it.
+            return
+        with self._database.write() as session:
+            job = lock_job(session, job_id)
+            if job is None or not group_awaited(job):
+                return
+            lacking = shortage(job_from_json(job.spec).resources, nodes)
+            if lacking is None:
+                return
+            if now() - waiting_since(session, job) > self._timing.capacity:
+                minutes = self._timing.capacity.total_seconds() / 60
+                fail(session, self._audit, job, f"{lacking}; it has not grown for {minutes:g} min")
+            elif job.reason != lacking:
+                job.reason = lacking
+                log_line(session, job, lacking, level="warning")
 
     def _is_launchable(self, session: Session, job: Job) -> bool:
         """Whether Ray does not know the submission because it was never made, not because it forgot it."""

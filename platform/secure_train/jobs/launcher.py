@@ -14,6 +14,7 @@ import requests
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from secure_train.jobs.capacity import NodeResources
 from secure_train.jobs.errors import LauncherError, LauncherUnreachable
 
 
@@ -81,6 +82,26 @@ class RayLauncher:
         with self._client("list its jobs") as client:
             jobs = {job.submission_id: job for job in client.list_jobs()}
         return _STATUS[jobs[submission_id].status] if submission_id in jobs else DriverStatus.UNKNOWN
+
+    def nodes(self) -> list[NodeResources]:
+        """Return what each living node of the cluster has in all, used or not.
+
+        Raises:
+            LauncherUnreachable: Ray did not answer.
+            LauncherError: Ray refused, or answered in another form than Ray 2.60.
+        """
+        what = "list its nodes"
+        with self._client(what):
+            # The Jobs API does not tell; Ray's state API, at the same address, does.
+            answer = requests.get(f"{self._address}/api/v0/nodes", headers=self._headers(), timeout=30)
+            answer.raise_for_status()
+        try:
+            listed = answer.json()["data"]["result"]["result"]
+            return [dict(node["resources_total"]) for node in listed if node["state"] == "ALIVE"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise LauncherError(
+                f"Ray at {self._address} refused to {what}: its answer has another form"
+            ) from error
 
     def stop(self, submission_id: str) -> None:
         """Ask Ray to end a driver and its processes: SIGTERM, then SIGKILL. Returns before they have ended.

@@ -12,6 +12,7 @@ from secure_train.db.tables import BudgetReservation, Job, JobProgress, JobWorke
 from secure_train.db.trail import Trail
 from secure_train.jobs.errors import JobConflict
 from secure_train.jobs.recovery import training_goes_on
+from secure_train.jobs.states import JobState
 from secure_train.spec import job_from_json
 from secure_train.wire.worker import Heartbeat
 
@@ -44,6 +45,11 @@ def group_reported(session: Session, job: Job) -> bool:
     """Whether a worker of the newest group has been heard of."""
     query = select(JobWorker.rank).where(JobWorker.job_id == job.id, JobWorker.generation == job.generation)
     return session.scalar(query.limit(1)) is not None
+
+
+def group_awaited(job: Job) -> bool:
+    """Whether the job's driver lives, or is to live, and no worker group has started yet."""
+    return job.state in (JobState.STARTING, JobState.RECOVERING) and job.heartbeat_at is None
 
 
 def last_sign_of_life(session: Session, job: Job) -> datetime | None:

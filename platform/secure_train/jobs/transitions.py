@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import func, select
@@ -129,6 +130,14 @@ def record(
     session.flush()
     data = {"from": source.value, "reason": reason, "attempt": job.attempt, "step": job.step}
     audit.append(session, job_event(f"job.{target.value}", job, seq, data, actor))
+
+
+def waiting_since(session: Session, job: Job) -> datetime:
+    """When the job came into the state that it is in."""
+    moments = select(func.max(JobTransition.at)).where(
+        JobTransition.job_id == job.id, JobTransition.target == job.state
+    )
+    return session.scalars(moments).one()
 
 
 def restarts(session: Session, job: Job) -> int:

@@ -25,6 +25,7 @@ class JobsApi(ThreadingHTTPServer):
         self.jobs: dict[str, dict[str, Any]] = {}
         self.authorizations: list[str | None] = []
         self.broken = False
+        self.nodes: list[Any] = []
 
     @property
     def url(self) -> str:
@@ -50,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(200, {"version": "4", "ray_version": ray.__version__, "ray_commit": ""})
         elif self.server.broken:
             self._answer(500, "SECRET_TICKET in a traceback")
+        elif self.path == "/api/v0/nodes":
+            self._answer(200, {"data": {"result": {"result": self.server.nodes}}})
         else:
             self._answer(200, list(self.server.jobs.values()))
 
@@ -100,6 +103,21 @@ def test_a_driver_is_submitted_once_watched_and_stopped(api: JobsApi) -> None:
     launcher.stop("job_a-1")
     assert launcher.status("job_a-1") is DriverStatus.STOPPED
     launcher.stop("job_unknown-1")
+
+
+def test_what_the_living_nodes_have_in_all_is_known(api: JobsApi) -> None:
+    api.nodes = [
+        {"state": "ALIVE", "resources_total": {"CPU": 4.0, "memory": 1e9}},
+        {"state": "DEAD", "resources_total": {"CPU": 64.0}},
+    ]
+    launcher = RayLauncher(api.url)
+    assert launcher.nodes() == [{"CPU": 4.0, "memory": 1e9}]
+    api.nodes = [{"state": "ALIVE"}]
+    with pytest.raises(LauncherError, match="another form"):
+        launcher.nodes()
+    api.broken = True
+    with pytest.raises(LauncherUnreachable):
+        launcher.nodes()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import requests
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from secure_train.jobs.embedded_ray import EmbeddedRay
+from secure_train.jobs.launcher import RayLauncher
 
 pytestmark = pytest.mark.slow
 DRIVER = f"{sys.executable} -m secure_train.training.driver"
@@ -88,6 +89,12 @@ def test_the_cluster_listens_on_loopback_asks_for_its_token_and_is_adopted(clust
             if os.getsid(pid) == supervisor:
                 host = line.split()[3].rpartition(":")[0]
                 assert host in ("127.0.0.1", "[::ffff:127.0.0.1]")
+
+
+def test_the_size_of_the_cluster_is_known(cluster: EmbeddedRay) -> None:
+    # Ray lists a node only some seconds after its start.
+    (node,) = wait_until(RayLauncher(cluster.address, cluster.token_file).nodes)
+    assert node["CPU"] == 4.0
 
 
 def test_a_job_survives_the_death_of_a_worker_without_new_noise_or_charges(
