@@ -108,7 +108,18 @@ def upgrade() -> None:
         sa.Column("purposes", sa.JSON(), nullable=False, comment="purposes a job may state"),
         sa.Column("unit", sa.String(length=16), nullable=False, comment="unit of privacy"),
         sa.Column("budget_epsilon", sa.Double(), nullable=False),
-        sa.Column("budget_delta", sa.Double(), nullable=False),
+        sa.Column(
+            "budget_delta",
+            sa.Double(),
+            nullable=False,
+            comment="never changes: see secure_train.dp.composition",
+        ),
+        sa.Column(
+            "composition",
+            sa.String(length=16),
+            nullable=False,
+            comment="how jobs add up; never changes",
+        ),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("unit IN ('record')", name=op.f("ck_datasets_unit_known")),
         sa.CheckConstraint(
@@ -116,6 +127,9 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("budget_epsilon > 0", name=op.f("ck_datasets_budget_epsilon_positive")),
         sa.CheckConstraint("classification BETWEEN 0 AND 3", name=op.f("ck_datasets_classification_range")),
+        sa.CheckConstraint(
+            "composition IN ('rdp-filter', 'basic')", name=op.f("ck_datasets_composition_known")
+        ),
         sa.ForeignKeyConstraint(
             ["owner_id"], ["principals.id"], name=op.f("fk_datasets_owner_id_principals")
         ),
@@ -126,6 +140,45 @@ def upgrade() -> None:
         sa.UniqueConstraint("project_id", "name", name=op.f("uq_datasets_project_id")),
     )
     op.create_index(op.f("ix_datasets_owner_id"), "datasets", ["owner_id"], unique=False)
+    op.create_table(
+        "budget_allocations",
+        sa.Column("dataset_id", sa.String(length=40), nullable=False),
+        sa.Column("project_id", sa.String(length=63), nullable=False),
+        sa.Column("epsilon", sa.Double(), nullable=False, comment="at the dataset's delta"),
+        sa.CheckConstraint("epsilon > 0", name=op.f("ck_budget_allocations_epsilon_positive")),
+        sa.ForeignKeyConstraint(
+            ["dataset_id"], ["datasets.id"], name=op.f("fk_budget_allocations_dataset_id_datasets")
+        ),
+        sa.ForeignKeyConstraint(
+            ["project_id"], ["projects.id"], name=op.f("fk_budget_allocations_project_id_projects")
+        ),
+        sa.PrimaryKeyConstraint("dataset_id", "project_id", name=op.f("pk_budget_allocations")),
+    )
+    op.create_index(
+        op.f("ix_budget_allocations_project_id"), "budget_allocations", ["project_id"], unique=False
+    )
+    op.create_table(
+        "budget_changes",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("dataset_id", sa.String(length=40), nullable=False),
+        sa.Column("project_id", sa.String(length=63), nullable=True, comment="None: the whole budget"),
+        sa.Column("epsilon_before", sa.Double(), nullable=True, comment="None: there was none"),
+        sa.Column("epsilon_after", sa.Double(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("changed_by", sa.String(length=128), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["changed_by"], ["principals.id"], name=op.f("fk_budget_changes_changed_by_principals")
+        ),
+        sa.ForeignKeyConstraint(
+            ["dataset_id"], ["datasets.id"], name=op.f("fk_budget_changes_dataset_id_datasets")
+        ),
+        sa.ForeignKeyConstraint(
+            ["project_id"], ["projects.id"], name=op.f("fk_budget_changes_project_id_projects")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_budget_changes")),
+    )
+    op.create_index(op.f("ix_budget_changes_dataset_id"), "budget_changes", ["dataset_id"], unique=False)
     op.create_table(
         "models",
         sa.Column("id", sa.String(length=40), nullable=False),
@@ -295,7 +348,9 @@ def upgrade() -> None:
         "budget_reservations",
         sa.Column("job_id", sa.String(length=40), nullable=False),
         sa.Column("dataset_id", sa.String(length=40), nullable=False),
-        sa.Column("epsilon", sa.Double(), nullable=False),
+        sa.Column("events", sa.JSON(), nullable=False, comment="all that the job may release"),
+        sa.Column("spent_events", sa.JSON(), nullable=False, comment="sum of the job's charges"),
+        sa.Column("epsilon", sa.Double(), nullable=False, comment="of the job by itself, at its own delta"),
         sa.Column("delta", sa.Double(), nullable=False),
         sa.Column("spent_epsilon", sa.Double(), nullable=False),
         sa.Column("spent_delta", sa.Double(), nullable=False),
@@ -477,12 +532,9 @@ def upgrade() -> None:
         sa.Column("noise_epoch", sa.Integer(), nullable=False),
         sa.Column("first_step", sa.Integer(), nullable=False),
         sa.Column("last_step", sa.Integer(), nullable=False, comment="exclusive"),
-        sa.Column(
-            "epsilon", sa.Double(), nullable=False, comment="own cost; training is composed over all steps"
-        ),
+        sa.Column("event", sa.JSON(), nullable=False, comment="the typed DP event that was charged"),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("kind IN ('training', 'evaluation')", name=op.f("ck_budget_charges_kind_known")),
-        sa.CheckConstraint("epsilon >= 0", name=op.f("ck_budget_charges_epsilon_not_negative")),
         sa.CheckConstraint(
             "first_step >= 0 AND last_step >= first_step", name=op.f("ck_budget_charges_steps_ordered")
         ),
@@ -615,6 +667,10 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_project_members_principal_id"), table_name="project_members")
     op.drop_table("project_members")
     op.drop_table("models")
+    op.drop_index(op.f("ix_budget_changes_dataset_id"), table_name="budget_changes")
+    op.drop_table("budget_changes")
+    op.drop_index(op.f("ix_budget_allocations_project_id"), table_name="budget_allocations")
+    op.drop_table("budget_allocations")
     op.drop_index(op.f("ix_datasets_owner_id"), table_name="datasets")
     op.drop_table("datasets")
     op.drop_index(op.f("ix_api_tokens_principal_id"), table_name="api_tokens")

@@ -11,7 +11,7 @@ from secure_train.api.errors import NotFound
 from secure_train.audit import NoteError, TamperEvidence
 from secure_train.identity import IdentityError, NotAuthenticated
 from secure_train.jobs.errors import Diverged, JobConflict, JobNotFound, StaleWorker, Unreadable
-from secure_train.ledger import BudgetExceeded, LedgerError
+from secure_train.ledger import BudgetChangeRefused, BudgetExceeded, LedgerError
 from secure_train.policy import Denied, InvalidCapability
 from secure_train.registry import RegistryError, RowErrors
 from secure_train.spec import SpecErrors, WorkdirError
@@ -56,6 +56,7 @@ def _simple(status: int, code: Any) -> Callable[[Exception], Answer]:
 
 ANSWERS: tuple[tuple[type[Exception], Callable[[Any], Answer]], ...] = (
     (Denied, _denied),
+    (BudgetChangeRefused, _simple(409, "conflict")),
     (BudgetExceeded, _simple(403, "denied_by_budget")),
     (NotAuthenticated, _simple(401, "not_authenticated")),
     (InvalidCapability, _simple(401, "not_authenticated")),

@@ -12,7 +12,14 @@ import httpx
 from pydantic import TypeAdapter
 
 from secure_train.client.http import Transport
-from secure_train.wire.data import BudgetView, DatasetView, NewDataset, NewDatasetVersion
+from secure_train.wire.data import (
+    BudgetView,
+    DatasetView,
+    NewDataset,
+    NewDatasetVersion,
+    SetAllocation,
+    SetBudget,
+)
 from secure_train.wire.evidence import (
     AuditCheckpointView,
     AuditEventView,
@@ -138,9 +145,24 @@ class Client:
         """Return a dataset, by id or by ``project/name``."""
         return self._transport.call("GET", f"/datasets/{dataset}", DatasetView)
 
-    def budget(self, dataset: str) -> BudgetView:
-        """Return a dataset's privacy budget and who holds or spent it."""
-        return self._transport.call("GET", f"/datasets/{dataset}/budget", BudgetView)
+    def budget(self, dataset: str, **wish: str | float | None) -> BudgetView:
+        """Return a dataset's privacy budget, who holds or spent it, and which ε one more job could have.
+
+        ``wish``: project, batch_size, steps, delta, evaluation_epsilon of that job; else as in the last one.
+        """
+        params = {name: value for name, value in wish.items() if value is not None}
+        return self._transport.call("GET", f"/datasets/{dataset}/budget", BudgetView, params=params)
+
+    def set_budget(self, dataset: str, epsilon: float, reason: str) -> BudgetView:
+        """Set a dataset's ε."""
+        body = SetBudget(epsilon=epsilon, reason=reason)
+        return self._transport.call("PUT", f"/datasets/{dataset}/budget", BudgetView, json=body.model_dump())
+
+    def allocate_budget(self, dataset: str, project: str, epsilon: float, reason: str) -> BudgetView:
+        """Set a project's part of a dataset's ε."""
+        body = SetAllocation(project=project, epsilon=epsilon, reason=reason)
+        path = f"/datasets/{dataset}/budget/parts"
+        return self._transport.call("PUT", path, BudgetView, json=body.model_dump())
 
     # Jobs
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from secure_train import dp
+from secure_train.dp.composition import DpEvent
+from secure_train.ledger import Shape
 from secure_train.spec import DatasetSchema, SpecError, SpecErrors, TrainingJob
 
 MAX_STEPS = 100_000
@@ -26,7 +28,7 @@ class Cost:
         noise_multiplier: σ, smallest for which T steps stay within ``training_epsilon`` at ``delta``.
         training_epsilon: ε of T steps.
         evaluation_epsilon: ε for all held-out metrics together (pure); basic composition with training.
-        delta: δ, all of it training's.
+        delta: δ, all of it training's, at which this job by itself is stated.
     """
 
     sampling_rate: float
@@ -35,6 +37,16 @@ class Cost:
     training_epsilon: float
     evaluation_epsilon: float
     delta: float
+
+    @property
+    def shape(self) -> Shape:
+        """The job but for its noise."""
+        return Shape(self.sampling_rate, self.steps, self.delta, self.evaluation_epsilon)
+
+    @property
+    def events(self) -> tuple[DpEvent, ...]:
+        """All that the job may release."""
+        return self.shape.events(self.noise_multiplier)
 
 
 def cost_of(job: TrainingJob, schema: DatasetSchema, training_rows: int, holdout_rows: int) -> Cost:

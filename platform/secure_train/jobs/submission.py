@@ -133,7 +133,8 @@ def context_of(spec: TrainingJob) -> dict[str, Any]:
 
 def dataset_of(session: Session, spec: TrainingJob, offer: Offer | None) -> tuple[Resource, Dataset | None]:
     """Return the dataset that a submission is decided on; a missing one if there is none."""
-    asked = f"{spec.metadata.project}/{spec.data.dataset}"
+    given = spec.data.dataset
+    asked = given if "/" in given else f"{spec.metadata.project}/{given}"
     if offer is None:
         return resources.missing("dataset", asked), None
     dataset = session.get_one(Dataset, offer.dataset_id)

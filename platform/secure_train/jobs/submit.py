@@ -13,6 +13,7 @@ from secure_train.blocks import BlockStore
 from secure_train.db import Database
 from secure_train.db.tables import Job
 from secure_train.db.trail import Trail
+from secure_train.jobs.affordable import claim_of, shortage_of, with_remedy
 from secure_train.jobs.denials import keep_denied
 from secure_train.jobs.errors import JobNotFound
 from secure_train.jobs.journal import log_line
@@ -32,6 +33,7 @@ from secure_train.jobs.submission import (
 from secure_train.jobs.transitions import transition
 from secure_train.jobs.views import job_detail, job_view, job_views, log_lines, progress_views, release_views
 from secure_train.ledger import BudgetExceeded
+from secure_train.ledger.exact import rounded_up
 from secure_train.policy import Action, Actor, Denied, Guard, resources
 from secure_train.registry import DatasetService, NotFound
 from secure_train.spec import TrainingJob, job_from_json
@@ -97,16 +99,15 @@ class JobService:
             )
             if not decision.allowed and hidden:
                 raise Denied(decision)
-            budget = None if dataset is None else ledger.budget(session, dataset)
-        if offer is None or budget is None:
+            room = None if dataset is None else ledger.room(session, dataset, spec.metadata.project)
+        if offer is None or dataset is None or room is None:
             raise _no_dataset(spec)
         cost = offer.cost
-        fits = (
-            budget.available_epsilon >= spec.privacy.epsilon and budget.available_delta >= spec.privacy.delta
-        )
+        claim = claim_of(spec, cost)
+        whole = room.limits[-1]
         return JobPlan(
             spec=spec.model_dump(mode="json", by_alias=True),
-            dataset=budget.dataset,
+            dataset=dataset.id,
             dataset_version=offer.version,
             training_rows=offer.training_rows,
             epsilon=spec.privacy.epsilon,
@@ -120,8 +121,15 @@ class JobService:
             decision_id=decision.id,
             reason=decision.reason,
             policies=list(decision.policies),
-            budget_available_epsilon=budget.available_epsilon,
-            fits_budget=fits,
+            composition=dataset.composition,
+            budget_epsilon=whole.epsilon,
+            budget_delta=whole.delta,
+            budget_used_epsilon=rounded_up(whole.used().epsilon),
+            budget_with_job_epsilon=rounded_up(whole.used(claim).epsilon),
+            budget_available_epsilon=room.left_epsilon(),
+            fits_budget=room.refusing(claim) is None,
+            shortage=shortage_of(room, claim),
+            fitting_epsilon=ledger.largest_epsilon(room, cost.shape),
         )
 
     def submit(self, actor: Actor, message: SubmitJob) -> str:
@@ -153,7 +161,7 @@ class JobService:
                 self._guard.authorize(session, actor, Action.JOB_SUBMIT, resource, context_of(spec))
                 if draft.offer is not None:
                     job = add_job(session, self._audit, draft, submission.idempotency_key)
-                    ledger.reserve(session, self._audit, job, job.epsilon, job.delta)
+                    ledger.reserve(session, self._audit, job, draft.offer.cost.events)
                     transition(
                         session, self._audit, job, JobState.QUEUED, "waiting for its turn", actor=actor.id
                     )
@@ -164,8 +172,9 @@ class JobService:
             keep_denied(self._database, self._audit, draft, reason)
             raise
         except BudgetExceeded as short:
-            keep_denied(self._database, self._audit, draft, f"budget: {short}")
-            raise
+            told = short if draft.offer is None else with_remedy(short, draft.offer.cost)
+            keep_denied(self._database, self._audit, draft, f"budget: {told}")
+            raise told from short
         raise _no_dataset(spec)
 
     def cancel(self, actor: Actor, job_id: str) -> JobView:

@@ -1,28 +1,18 @@
-"""Reading the ledger: locks, reservations, charges, and what is left."""
+"""Reading the ledger: locks, reservations, charges, and what there is room for."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from decimal import Decimal
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from secure_train.db.tables import BudgetCharge, BudgetReservation, Dataset, Job
+from secure_train.db.tables import BudgetAllocation, BudgetCharge, BudgetReservation, Dataset, Job
 from secure_train.ledger.errors import NoReservation
-from secure_train.ledger.exact import difference, exact, rounded_down, total
-from secure_train.wire.data import BudgetLine, BudgetView
+from secure_train.ledger.events import events_from_json
+from secure_train.ledger.room import Limit, Room
+from secure_train.ledger.rules import RULES, Claim
 
 TRAINING, EVALUATION = "training", "evaluation"
 HELD, SETTLED = "held", "settled"
-
-
-@dataclass(frozen=True)
-class Available:
-    """What of a dataset's budget is neither spent nor held. Negative if the budget was lowered below that."""
-
-    epsilon: Decimal
-    delta: Decimal
 
 
 def lock_dataset(session: Session, dataset_id: str) -> Dataset:
@@ -47,18 +37,54 @@ def lock_reservation(session: Session, job: Job) -> BudgetReservation:
     return row
 
 
-def available(session: Session, dataset: Dataset) -> Available:
-    """Compute what is left: the budget, less what is held, less what settled jobs have spent.
+def planned_claim(row: BudgetReservation) -> Claim:
+    """Return all that a job may come to."""
+    return Claim(events_from_json(row.events), row.epsilon, row.delta)
 
-    Basic composition over jobs: ε and δ add up (Dwork and Roth 2014, theorem 3.16).
+
+def spent_claim(row: BudgetReservation) -> Claim:
+    """Return what a job has been charged."""
+    return Claim(events_from_json(row.spent_events), row.spent_epsilon, row.spent_delta)
+
+
+def dataset_limit(session: Session, dataset: Dataset, *, without: str | None = None) -> Limit:
+    """Return the limit on all jobs on a dataset; `without` leaves a job out."""
+    rows = [row for row, _ in _reservations(session, dataset) if row.job_id != without]
+    return _limit(dataset, f"the budget of dataset {dataset.name!r}", dataset.budget_epsilon, rows)
+
+
+def allocation_limit(
+    session: Session, dataset: Dataset, project_id: str, *, without: str | None = None
+) -> Limit | None:
+    """Return the limit on a project's jobs on a dataset; None for the dataset's own, if it has no part set.
+
+    Another project without a part of its own has none: ε 0.
     """
-    query = select(BudgetReservation).where(BudgetReservation.dataset_id == dataset.id)
-    rows = list(session.scalars(query.execution_options(populate_existing=True)))
-    epsilon = total(row.epsilon if row.state == HELD else row.spent_epsilon for row in rows)
-    delta = total(row.delta if row.state == HELD else row.spent_delta for row in rows)
-    return Available(
-        difference(exact(dataset.budget_epsilon), epsilon), difference(exact(dataset.budget_delta), delta)
-    )
+    key = (dataset.id, project_id)
+    allocation = session.get(BudgetAllocation, key, populate_existing=True)
+    if allocation is None and project_id == dataset.project_id:
+        return None
+    rows = [
+        row
+        for row, project in _reservations(session, dataset)
+        if project == project_id and row.job_id != without
+    ]
+    name = f"the part of project {project_id!r} in the budget of dataset {dataset.name!r}"
+    return _limit(dataset, name, 0.0 if allocation is None else allocation.epsilon, rows)
+
+
+def room(session: Session, dataset: Dataset, project_id: str, *, without: str | None = None) -> Room:
+    """Return what a job of a project has to fit into."""
+    own = allocation_limit(session, dataset, project_id, without=without)
+    whole = dataset_limit(session, dataset, without=without)
+    return Room((whole,) if own is None else (own, whole))
+
+
+def allocations(session: Session, dataset: Dataset) -> list[BudgetAllocation]:
+    """Return the projects' parts of a dataset's budget, by project."""
+    query = select(BudgetAllocation).where(BudgetAllocation.dataset_id == dataset.id)
+    query = query.order_by(BudgetAllocation.project_id)
+    return list(session.scalars(query.execution_options(populate_existing=True)))
 
 
 def training_charges(session: Session, job: Job, noise_epoch: int | None = None) -> list[BudgetCharge]:
@@ -85,41 +111,21 @@ def steps_charged(session: Session, job: Job, before_epoch: int | None = None) -
     )
 
 
-def budget(session: Session, dataset: Dataset) -> BudgetView:
-    """Return the dataset's budget and who holds or spent it, oldest first."""
+def _reservations(session: Session, dataset: Dataset) -> list[tuple[BudgetReservation, str]]:
     query = (
-        select(BudgetReservation, Job)
+        select(BudgetReservation, Job.project_id)
         .join(Job, Job.id == BudgetReservation.job_id)
         .where(BudgetReservation.dataset_id == dataset.id)
-        .order_by(BudgetReservation.created_at, BudgetReservation.job_id)
     )
-    pairs = list(session.execute(query))
-    held = [row for row, _ in pairs if row.state == HELD]
-    left = available(session, dataset)
-    return BudgetView(
-        dataset=dataset.id,
-        epsilon=dataset.budget_epsilon,
-        delta=dataset.budget_delta,
-        spent_epsilon=float(total(row.spent_epsilon for row, _ in pairs)),
-        spent_delta=float(total(row.spent_delta for row, _ in pairs)),
-        reserved_epsilon=float(
-            difference(total(r.epsilon for r in held), total(r.spent_epsilon for r in held))
-        ),
-        reserved_delta=float(difference(total(r.delta for r in held), total(r.spent_delta for r in held))),
-        available_epsilon=rounded_down(left.epsilon),
-        available_delta=rounded_down(left.delta),
-        lines=[
-            BudgetLine(
-                job_id=job.id,
-                job_name=job.name,
-                submitted_by=job.submitted_by,
-                state="held" if row.state == HELD else "settled",
-                epsilon=row.epsilon,
-                delta=row.delta,
-                spent_epsilon=row.spent_epsilon,
-                spent_delta=row.spent_delta,
-                created_at=row.created_at,
-            )
-            for row, job in pairs
-        ],
+    return [
+        (row, project) for row, project in session.execute(query.execution_options(populate_existing=True))
+    ]
+
+
+def _limit(dataset: Dataset, name: str, epsilon: float, rows: list[BudgetReservation]) -> Limit:
+    rule = RULES[dataset.composition]
+    spent = tuple(rule.counted(planned_claim(row), spent_claim(row)) for row in rows)
+    claims = tuple(
+        planned_claim(row) if row.state == HELD else counted for row, counted in zip(rows, spent, strict=True)
     )
+    return Limit(name, epsilon, dataset.budget_delta, rule, claims, spent)

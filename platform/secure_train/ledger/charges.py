@@ -1,8 +1,9 @@
 """Charging a job for what its workers are about to compute from private rows.
 
-Training is composed over all charged steps by the accountant, at the job's σ, q and δ; evaluations are pure ε
-and add up. A step is charged once in a noise epoch, however often it runs there, for it then releases the
-identical value: its sample and its noise are functions of (job key, rank, noise epoch, step).
+Each charge is a typed DP event. By itself, at its own δ, a job comes to what the accountant composes of all
+its charged steps, plus the pure ε of its evaluations; a dataset's total is composed of the events of all
+jobs. A step is charged once in a noise epoch, however often it runs there, for it then releases the identical
+value: its sample and its noise are functions of (job key, rank, noise epoch, step).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from secure_train.db.tables import BudgetCharge, BudgetReservation, Job
 from secure_train.db.trail import Trail
 from secure_train.dp import Mechanism
 from secure_train.dp import epsilon as composed_epsilon
+from secure_train.dp.composition import DpEvent, PoissonGaussian, Pure, merged, renyi_curve
 from secure_train.ledger.accounts import (
     EVALUATION,
     HELD,
@@ -28,6 +30,7 @@ from secure_train.ledger.accounts import (
     training_charges,
 )
 from secure_train.ledger.errors import ChargeRefused
+from secure_train.ledger.events import event_from_json, event_to_json, events_from_json, events_to_json
 from secure_train.ledger.exact import exact, rounded_up, total
 from secure_train.wire.worker import Charged
 
@@ -65,8 +68,9 @@ def charge_training(
             f"all, and the job was calibrated for {job.steps}"
         )
     if fresh:
-        charges = [_charge(job, TRAINING, noise_epoch, start, end, 0.0) for start, end in fresh]
-        _spend(reservation, job, steps, evaluation_charges(session, job))
+        charges = [_training_charge(job, noise_epoch, start, end) for start, end in fresh]
+        known = [*training_charges(session, job), *evaluation_charges(session, job)]
+        _spend(reservation, job, [*known, *charges])
         session.add_all(charges)
         session.flush()
         _record(session, trail, job, reservation, charges)
@@ -91,13 +95,14 @@ def charge_evaluation(
     earlier = evaluation_charges(session, job)
     steps = steps_charged(session, job)
     same = [charge for charge in earlier if (charge.noise_epoch, charge.first_step) == (noise_epoch, step)]
-    if same and same[0].epsilon != epsilon:
+    event = Pure(epsilon)
+    if same and event_from_json(same[0].event) != event:
         raise ChargeRefused(
-            f"the evaluation at step {step} was charged epsilon {same[0].epsilon!r}; {epsilon!r} is another"
+            f"the evaluation at step {step} was charged {same[0].event}; epsilon {epsilon!r} is another"
         )
     if not same:
-        charge = _charge(job, EVALUATION, noise_epoch, step, step, epsilon)
-        _spend(reservation, job, steps, [*earlier, charge])
+        charge = _charge(job, EVALUATION, noise_epoch, step, step, event)
+        _spend(reservation, job, [*training_charges(session, job), *earlier, charge])
         session.add(charge)
         session.flush()
         _record(session, trail, job, reservation, [charge])
@@ -126,7 +131,12 @@ def _open(session: Session, job: Job, noise_epoch: int) -> BudgetReservation:
     return reservation
 
 
-def _charge(job: Job, kind: str, noise_epoch: int, first: int, last: int, epsilon: float) -> BudgetCharge:
+def _training_charge(job: Job, noise_epoch: int, first: int, last: int) -> BudgetCharge:
+    event = PoissonGaussian(job.noise_multiplier, job.sampling_rate, last - first)
+    return _charge(job, TRAINING, noise_epoch, first, last, event)
+
+
+def _charge(job: Job, kind: str, noise_epoch: int, first: int, last: int, event: DpEvent) -> BudgetCharge:
     return BudgetCharge(
         id=new_id("chg"),
         job_id=job.id,
@@ -134,19 +144,34 @@ def _charge(job: Job, kind: str, noise_epoch: int, first: int, last: int, epsilo
         noise_epoch=noise_epoch,
         first_step=first,
         last_step=last,
-        epsilon=epsilon,
+        event=event_to_json(event),
     )
 
 
-def _spend(reservation: BudgetReservation, job: Job, steps: int, evaluations: Iterable[BudgetCharge]) -> None:
-    """Raise what the reservation has spent to the cost of everything charged. Never lowers it."""
-    epsilon = total([training_epsilon(job, steps), *(charge.epsilon for charge in evaluations)])
+def _spend(reservation: BudgetReservation, job: Job, charges: Iterable[BudgetCharge]) -> None:
+    """Raise what the reservation has spent to the cost of everything charged. Never lowers it.
+
+    Two bounds hold: the job by itself within its own (ε, δ), and its events within those it holds, at every
+    order, so that what is charged never exceeds what the dataset's filter admitted.
+    """
+    events = [event_from_json(charge.event) for charge in charges]
+    steps = sum(event.steps for event in events if isinstance(event, PoissonGaussian))
+    evaluations = [event.epsilon for event in events if isinstance(event, Pure)]
+    epsilon = total([training_epsilon(job, steps), *evaluations])
     delta = job.delta if steps else 0.0
     if epsilon > exact(reservation.epsilon) or delta > reservation.delta:
         raise ChargeRefused(
             f"{job.id} would have spent epsilon {float(epsilon):g} and delta {delta:g}, and has reserved "
             f"epsilon {reservation.epsilon:g} and delta {reservation.delta:g}"
         )
+    held = renyi_curve(events_from_json(reservation.events))
+    spent = renyi_curve(events)
+    if any(more > most for more, most in zip(spent, held, strict=True)):
+        raise ChargeRefused(
+            f"{job.id} would have released more than what it has reserved the budget for: "
+            f"{events_to_json(merged(events))} against {reservation.events}"
+        )
+    reservation.spent_events = events_to_json(merged(events))
     # A finer grid can make the accountant's bound for more steps a hair smaller: spending stays monotone.
     reservation.spent_epsilon = max(reservation.spent_epsilon, rounded_up(epsilon))
     reservation.spent_delta = max(reservation.spent_delta, delta)
@@ -162,7 +187,7 @@ def _record(
             "noise_epoch": charge.noise_epoch,
             "first_step": charge.first_step,
             "last_step": charge.last_step,
-            "epsilon": charge.epsilon,
+            "event": charge.event,
             "spent_epsilon": reservation.spent_epsilon,
             "spent_delta": reservation.spent_delta,
         }

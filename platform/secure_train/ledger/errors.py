@@ -1,21 +1,26 @@
 """What the ledger refuses."""
 
+from __future__ import annotations
+
+from secure_train.ledger.room import Room
+
 
 class LedgerError(Exception):
     """Root of this package's errors."""
 
 
 class BudgetExceeded(LedgerError):
-    """A dataset's budget does not have what a job asks for.
+    """A dataset's budget, or a project's part of it, does not have room for a job.
 
     Attributes:
-        available_epsilon, available_delta: what is neither spent nor held.
+        shortage: what is spent, held, left and asked for, in words; the message adds what to do.
+        room: what there is, to find out which ε would fit (`largest_epsilon`).
     """
 
-    def __init__(self, message: str, available_epsilon: float, available_delta: float) -> None:
-        self.available_epsilon = available_epsilon
-        self.available_delta = available_delta
-        super().__init__(message)
+    def __init__(self, shortage: str, remedy: str, room: Room) -> None:
+        self.shortage = shortage
+        self.room = room
+        super().__init__(f"{shortage}: {remedy}")
 
 
 class ChargeRefused(LedgerError):
@@ -24,3 +29,7 @@ class ChargeRefused(LedgerError):
 
 class NoReservation(LedgerError):
     """The job has reserved nothing."""
+
+
+class BudgetChangeRefused(LedgerError):
+    """A budget cannot be set to this."""

@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
+from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from secure_train.audit import Event
+from secure_train.audit import Event, JsonValue
 from secure_train.db import new_id, now
 from secure_train.db.tables import BudgetReservation, Job
 from secure_train.db.trail import Trail
-from secure_train.ledger.accounts import HELD, SETTLED, available, lock_dataset, lock_reservation
+from secure_train.dp.composition import DpEvent, merged
+from secure_train.ledger.accounts import (
+    HELD,
+    SETTLED,
+    lock_dataset,
+    lock_reservation,
+    planned_claim,
+    room,
+)
 from secure_train.ledger.errors import BudgetExceeded, LedgerError
+from secure_train.ledger.events import events_to_json
 from secure_train.ledger.exact import difference, exact, rounded_down
+from secure_train.ledger.room import shortage
+from secure_train.ledger.rules import Claim
+
+WAIT = "wait until running jobs end and return what they did not spend, or ask the owner for a larger budget"
 
 
-def reserve(session: Session, trail: Trail, job: Job, epsilon: float, delta: float) -> BudgetReservation:
-    """Hold (ε, δ) of the budget of the job's dataset, in the caller's transaction.
+def reserve(session: Session, trail: Trail, job: Job, events: Iterable[DpEvent]) -> BudgetReservation:
+    """Hold room for all that a job may release, in the caller's transaction.
+
+    By itself, at the job's δ, all of it comes to at most the job's ε.
 
     Raises:
-        BudgetExceeded: less than that is available; the message says what would fit.
-        LedgerError: ε or δ is not positive and finite, or the job has a reservation already.
+        BudgetExceeded: there is not enough room.
+        LedgerError: ε or δ is not positive and finite, the job releases nothing, or has a reservation.
     """
-    for name, value in (("epsilon", epsilon), ("delta", delta)):
+    for name, value in (("epsilon", job.epsilon), ("delta", job.delta)):
         if not (math.isfinite(value) and value > 0):
             raise LedgerError(f"{name}: {value!r} is not a positive number")
+    claim = Claim(merged(events), job.epsilon, job.delta)
+    if not claim.events:
+        raise LedgerError(f"the job {job.id} releases nothing: there is nothing to reserve")
     if session.get(BudgetReservation, job.id) is not None:
         raise LedgerError(f"the job {job.id} has a reservation; `reopen` takes it up again")
-    _require(session, job, exact(epsilon), exact(delta))
+    _require(session, job, claim)
     reservation = BudgetReservation(
         job_id=job.id,
         dataset_id=job.dataset_id,
-        epsilon=epsilon,
-        delta=delta,
+        events=events_to_json(claim.events),
+        spent_events=[],
+        epsilon=job.epsilon,
+        delta=job.delta,
         spent_epsilon=0.0,
         spent_delta=0.0,
         state=HELD,
@@ -41,7 +61,8 @@ def reserve(session: Session, trail: Trail, job: Job, epsilon: float, delta: flo
     )
     session.add(reservation)
     session.flush()
-    _record(session, trail, job, "budget.reserved", epsilon=epsilon, delta=delta)
+    data: dict[str, JsonValue] = {"epsilon": job.epsilon, "delta": job.delta}
+    _record(session, trail, job, "budget.reserved", {**data, "events": reservation.events})
     return reservation
 
 
@@ -57,62 +78,52 @@ def settle(session: Session, trail: Trail, job: Job) -> BudgetReservation:
         return reservation
     reservation.state, reservation.settled_at = SETTLED, now()
     session.flush()
-    _record(
-        session,
-        trail,
-        job,
-        "budget.settled",
-        spent_epsilon=reservation.spent_epsilon,
-        spent_delta=reservation.spent_delta,
-        returned_epsilon=_unspent(reservation.epsilon, reservation.spent_epsilon),
-        returned_delta=_unspent(reservation.delta, reservation.spent_delta),
-    )
+    data: dict[str, JsonValue] = {
+        "spent_events": reservation.spent_events,
+        "spent_epsilon": reservation.spent_epsilon,
+        "spent_delta": reservation.spent_delta,
+        "returned_epsilon": _unspent(reservation.epsilon, reservation.spent_epsilon),
+        "returned_delta": _unspent(reservation.delta, reservation.spent_delta),
+    }
+    _record(session, trail, job, "budget.settled", data)
     return reservation
 
 
 def reopen(session: Session, trail: Trail, job: Job) -> BudgetReservation:
-    """Hold again what a settled job had not spent, so that it can go on. If it is held, nothing changes.
+    """Hold again all that a settled job may release, so that it can go on. If it is held, nothing changes.
 
     Raises:
-        BudgetExceeded: others have taken it since.
+        BudgetExceeded: others have taken the room since.
         NoReservation: the job has none.
     """
     lock_dataset(session, job.dataset_id)
     reservation = lock_reservation(session, job)
     if reservation.state == HELD:
         return reservation
-    epsilon = difference(exact(reservation.epsilon), exact(reservation.spent_epsilon))
-    delta = difference(exact(reservation.delta), exact(reservation.spent_delta))
-    _require(session, job, epsilon, delta)
+    _require(session, job, planned_claim(reservation))
     reservation.state, reservation.settled_at = HELD, None
     session.flush()
-    _record(session, trail, job, "budget.reopened", epsilon=float(epsilon), delta=float(delta))
+    data: dict[str, JsonValue] = {
+        "epsilon": _unspent(reservation.epsilon, reservation.spent_epsilon),
+        "delta": _unspent(reservation.delta, reservation.spent_delta),
+    }
+    _record(session, trail, job, "budget.reopened", data)
     return reservation
 
 
-def _require(session: Session, job: Job, epsilon: Decimal, delta: Decimal) -> None:
+def _require(session: Session, job: Job, claim: Claim) -> None:
     dataset = lock_dataset(session, job.dataset_id)
-    left = available(session, dataset)
-    if epsilon <= left.epsilon and delta <= left.delta:
-        return
-    fits_epsilon, fits_delta = (max(0.0, rounded_down(value)) for value in (left.epsilon, left.delta))
-    if fits_epsilon > 0 and fits_delta > 0:
-        remedy = f"privacy.epsilon up to {fits_epsilon!r} with privacy.delta up to {fits_delta!r} would fit"
-    else:
-        remedy = "nothing is left unless a running job ends and returns what it did not spend"
-    raise BudgetExceeded(
-        f"the job needs epsilon {float(epsilon):g} and delta {float(delta):g} of the budget of dataset "
-        f"{dataset.name!r}, where epsilon {fits_epsilon:g} and delta {fits_delta:g} are available: {remedy}",
-        fits_epsilon,
-        fits_delta,
-    )
+    found = room(session, dataset, job.project_id, without=job.id)
+    refusing = found.refusing(claim)
+    if refusing is not None:
+        raise BudgetExceeded(shortage(refusing, claim), WAIT, found)
 
 
 def _unspent(held: float, spent: float) -> float:
     return rounded_down(difference(exact(held), exact(spent)))
 
 
-def _record(session: Session, trail: Trail, job: Job, kind: str, **data: float) -> None:
+def _record(session: Session, trail: Trail, job: Job, kind: str, data: dict[str, JsonValue]) -> None:
     event = Event(
         kind,
         "system",

@@ -12,6 +12,7 @@ class Action(StrEnum):
     DATASET_READ = "dataset:read"
     DATASET_ENCRYPT = "dataset:encrypt"
     DATASET_BUDGET = "dataset:budget"
+    DATASET_SET_BUDGET = "dataset:set-budget"
     JOB_SUBMIT = "job:submit"
     JOB_READ = "job:read"
     JOB_CANCEL = "job:cancel"

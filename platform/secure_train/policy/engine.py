@@ -20,7 +20,7 @@ import cedarpy
 
 from secure_train.policy.actions import Action
 from secure_train.policy.actors import Actor
-from secure_train.policy.entities import Entity, Uid, project_uid
+from secure_train.policy.entities import Entity, Uid, principal_uid, project_uid
 from secure_train.policy.errors import InvalidPolicies
 from secure_train.policy.resources import Resource
 
@@ -176,9 +176,11 @@ def _question(request: Request) -> dict[str, Any]:
 
 def _context(action: Action, context: Mapping[str, Any]) -> dict[str, Any]:
     """Encode a context for Cedar. Privacy parameters are rounded up: never less than what is asked."""
-    if action is not Action.JOB_SUBMIT:
-        return dict(context)
     encoded = dict(context)
+    if action is Action.DATASET_SET_BUDGET:
+        encoded["submitters"] = [principal_uid(name).reference for name in sorted(encoded["submitters"])]
+    if action is not Action.JOB_SUBMIT:
+        return encoded
     epsilon = _decimal(encoded["epsilon"]).quantize(Decimal("0.0001"), ROUND_CEILING)
     encoded["epsilon"] = {"__extn": {"fn": "decimal", "arg": f"{epsilon:f}"}}
     encoded["delta_nano"] = math.ceil(_decimal(encoded.pop("delta")) * 10**9)

@@ -81,12 +81,16 @@ def principal_entity(row: Principal, projects: Iterable[str]) -> Entity:
     return Entity(principal_uid(row.id), attributes, tuple(project_uid(name) for name in sorted(projects)))
 
 
-def dataset_entity(row: Dataset, rows: int) -> Entity:
-    """Describe a dataset whose largest version has `rows` training rows."""
+def dataset_entity(row: Dataset, rows: int, guests: Iterable[str] = ()) -> Entity:
+    """Describe a dataset whose largest version has `rows` training rows.
+
+    `guests`: other projects that have a part of its budget.
+    """
     attributes = {
         "project": project_uid(row.project_id).reference,
         "owner": principal_uid(row.owner_id).reference,
         "classification": row.classification,
+        "projects": [project_uid(name).reference for name in sorted({row.project_id, *guests})],
         "purposes": sorted(row.purposes),
         "rows": rows,
     }

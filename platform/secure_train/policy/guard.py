@@ -74,7 +74,8 @@ class Guard:
     ) -> Decision:
         """Decide, and record the decision in the caller's transaction, which `transaction` has opened.
 
-        `context` is empty except for `job:submit`: purpose, project, epsilon, delta, workers, own_code.
+        `context` is empty except for `job:submit` (purpose, project, epsilon, delta, workers, own_code) and
+        `dataset:set-budget` (raises, submitters).
 
         Raises:
             Denied: not allowed.

@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from secure_train.db.tables import (
+    BudgetAllocation,
     Dataset,
     DatasetVersion,
     Job,
@@ -118,4 +119,5 @@ def member_of(session: Session, principal_id: str) -> list[str]:
 
 def _dataset_entity(session: Session, row: Dataset) -> Entity:
     query = select(func.max(DatasetVersion.training_rows)).where(DatasetVersion.dataset_id == row.id)
-    return dataset_entity(row, session.scalar(query) or 0)
+    guests = select(BudgetAllocation.project_id).where(BudgetAllocation.dataset_id == row.id)
+    return dataset_entity(row, session.scalar(query) or 0, session.scalars(guests))

@@ -1,5 +1,6 @@
 """Datasets and models: taken in, sealed, described, opened for those whom policy lets."""
 
+from secure_train.registry.budgets import BudgetService
 from secure_train.registry.datasets import DatasetService, RowsGrant
 from secure_train.registry.errors import (
     AlreadyExists,
@@ -17,6 +18,7 @@ from secure_train.registry.sealing import SealedWeights, live_manifests
 
 __all__ = [
     "AlreadyExists",
+    "BudgetService",
     "DatasetService",
     "InvalidModel",
     "ModelService",

@@ -14,12 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from secure_train import ledger
 from secure_train.audit import Event
 from secure_train.blocks import BlockStore
 from secure_train.db import new_id
 from secure_train.db.tables import Dataset, DatasetVersion, Project
 from secure_train.db.trail import Trail
-from secure_train.ledger import budget
 from secure_train.policy import Action, Actor, Guard, resources
 from secure_train.registry.errors import AlreadyExists, NotFound
 from secure_train.registry.ingest import ingest
@@ -29,7 +29,7 @@ from secure_train.registry.tables import Format
 from secure_train.registry.views import dataset_view
 from secure_train.spec import DatasetSchema, schema_from_json
 from secure_train.vault import DataKey, SealedFileVault
-from secure_train.wire.data import BudgetView, DatasetView, NewDataset, NewDatasetVersion
+from secure_train.wire.data import DatasetView, NewDataset, NewDatasetVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,14 @@ class DatasetService:
             purposes=list(dict.fromkeys(request.purposes)),
             budget_epsilon=request.budget_epsilon,
             budget_delta=request.budget_delta,
+            composition=request.composition,
         )
         sealed = self._seal(request.project, dataset.id, schema, rows, request.format)
         try:
             with self._guard.database.write() as session:
                 session.add(dataset)
                 session.flush()
+                ledger.open_budget(session, dataset)
                 version = self._add(session, actor, dataset, 1, schema, sealed)
         except IntegrityError:
             # Another registration of this name was faster; anything else is not ours to explain.
@@ -128,11 +130,6 @@ class DatasetService:
                 for dataset, is_seen in zip(found, seen, strict=True)
                 if is_seen
             ]
-
-    def budget(self, actor: Actor, reference: str) -> BudgetView:
-        """Show a dataset's privacy budget, and who holds or spent it. Raises Denied, NotFound."""
-        with self._guard.transaction() as session:
-            return budget(session, self._authorized(session, actor, Action.DATASET_BUDGET, reference))
 
     def resolve(self, session: Session, project_id: str, reference: str) -> tuple[Dataset, DatasetVersion]:
         """Return what a job's ``data.dataset`` means in its project. Authorises nothing. Raises NotFound."""
@@ -217,6 +214,7 @@ def _registered(actor: Actor, dataset: Dataset, version: DatasetVersion) -> Even
             "purposes": dataset.purposes,
             "budget_epsilon": dataset.budget_epsilon,
             "budget_delta": dataset.budget_delta,
+            "composition": dataset.composition,
         },
         idempotency_key=f"{dataset.id}:version:{version.version}",
     )

@@ -40,13 +40,17 @@ def model_versions(session: Session, model: Model) -> list[ModelVersion]:
 def resolve_dataset(session: Session, project_id: str, reference: str) -> tuple[Dataset, DatasetVersion]:
     """Return what a job's ``data.dataset`` means in its project: ``name`` (the newest version) or ``name@3``.
 
+    ``project/name`` is a dataset of another project, which has to have given this one a part of its budget.
+
     Raises:
         NotFound: no such dataset or version; tell only those who may know.
     """
     name, _, number = reference.partition("@")
-    dataset = find_dataset(session, f"{project_id}/{name}")
+    owner, _, name = name.rpartition("/")
+    owner = owner or project_id
+    dataset = find_dataset(session, f"{owner}/{name}")
     if dataset is None:
-        raise NotFound(f"there is no dataset {name!r} in project {project_id!r}")
+        raise NotFound(f"there is no dataset {name!r} in project {owner!r}")
     versions = dataset_versions(session, dataset)
     if not number:
         return dataset, versions[-1]

@@ -33,9 +33,13 @@ class DataSpec(SpecModel):
     """The registered dataset to train on."""
 
     dataset: str = Field(
-        pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(@[1-9][0-9]{0,8})?$",
-        description="Dataset name; `name@3` pins version 3, otherwise the newest at submission is pinned.",
-        json_schema_extra={"x-allowed": "a dataset name, or name@VERSION with an integer version"},
+        pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?/)?[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(@[1-9][0-9]{0,8})?$",
+        description="Dataset name; `name@3` pins version 3, otherwise the newest at submission is pinned. "
+        "`project/name`: of another project, which shares its budget with this one.",
+        json_schema_extra={
+            "x-allowed": "a dataset name, NAME@VERSION with an integer version, or PROJECT/NAME for another "
+            "project's"
+        },
     )
 
     @property

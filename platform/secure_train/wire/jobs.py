@@ -25,7 +25,13 @@ class PlanJob(Message):
 
 
 class JobPlan(Message):
-    """The cost of a job and the decisions it would meet."""
+    """The cost of a job and the decisions it would meet.
+
+    ``epsilon`` at ``delta`` is of the job by itself. ``budget_*`` is of all jobs on the dataset together, at
+    the dataset's own δ, by its rule of composition; ``budget_available_epsilon`` also regards the project's
+    part. ``shortage`` says why the job does not fit; ``fitting_epsilon`` is the largest privacy.epsilon that
+    would, all else being equal.
+    """
 
     spec: dict[str, Any]
     dataset: str
@@ -42,8 +48,15 @@ class JobPlan(Message):
     decision_id: str
     reason: str
     policies: list[str]
+    composition: str
+    budget_epsilon: float
+    budget_delta: float
+    budget_used_epsilon: float
+    budget_with_job_epsilon: float
     budget_available_epsilon: float
     fits_budget: bool
+    shortage: str | None
+    fitting_epsilon: float | None
 
 
 class JobView(Message):

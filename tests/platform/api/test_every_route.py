@@ -51,6 +51,10 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/api/v1/datasets"): {},
     ("GET", "/api/v1/datasets/{dataset:path}"): {},
     ("GET", "/api/v1/datasets/{dataset:path}/budget"): {},
+    ("PUT", "/api/v1/datasets/{dataset:path}/budget"): {"json": {"epsilon": 2.0, "reason": "more"}},
+    ("PUT", "/api/v1/datasets/{dataset:path}/budget/parts"): {
+        "json": {"project": "census", "epsilon": 1.0, "reason": "part"}
+    },
     ("POST", "/api/v1/datasets/{dataset:path}/versions"): {
         "form": {"format": "csv", "data_schema": DATASET["data_schema"]}
     },

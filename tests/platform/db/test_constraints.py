@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from secure_train.db import Database
 from secure_train.db.tables import (
     ApiToken,
+    BudgetAllocation,
     BudgetCharge,
     BudgetReservation,
     Dataset,
@@ -37,12 +38,15 @@ def filled(database: Database, rows: Any) -> Database:
         job = rows.job(session, rows.dataset(session, owner), owner)
         rows.model(session, job)
         held = {"job_id": job.id, "dataset_id": job.dataset_id, "epsilon": 3.0, "delta": 1e-5}
+        held |= {"events": [], "spent_events": []}
+        session.add(BudgetAllocation(dataset_id=job.dataset_id, project_id="census", epsilon=1.0))
         session.add(BudgetReservation(**held))
         session.flush()
         session.add_all(
             [
                 BudgetCharge(
                     id="c1", job_id=job.id, kind="training", noise_epoch=0, first_step=0, last_step=5,
+                    event={},
                 ),
                 ApiToken(id="t1", principal_id=owner.id, sha256=b"x" * 32, expires_at=moment),
                 JobTicket(sha256=b"y" * 32, job_id=job.id, attempt=1, expires_at=moment),
@@ -74,6 +78,7 @@ def filled(database: Database, rows: Any) -> Database:
         (Dataset, {"budget_epsilon": 0.0}),
         (Dataset, {"budget_delta": 0.0}),
         (Dataset, {"budget_delta": 1.0}),
+        (Dataset, {"composition": "hope"}),
         (Dataset, {"owner_id": "user:nobody"}),
         (DatasetVersion, {"training_rows": 0}),
         (DatasetVersion, {"holdout_rows": -1}),
@@ -102,7 +107,7 @@ def filled(database: Database, rows: Any) -> Database:
         (BudgetCharge, {"kind": "gift"}),
         (BudgetCharge, {"first_step": -1}),
         (BudgetCharge, {"first_step": 6}),
-        (BudgetCharge, {"epsilon": -1.0}),
+        (BudgetAllocation, {"epsilon": 0.0}),
     ],
 )
 def test_a_value_out_of_range_is_refused(filled: Database, table: type, values: dict[str, Any]) -> None:
@@ -122,7 +127,9 @@ def test_a_charge_cannot_be_recorded_twice(filled: Database) -> None:
     def again(session: Any) -> None:
         job = session.query(Job).one()
         session.add(
-            BudgetCharge(id="c2", job_id=job.id, kind="training", noise_epoch=0, first_step=0, last_step=9)
+            BudgetCharge(
+                id="c2", job_id=job.id, kind="training", noise_epoch=0, first_step=0, last_step=9, event={}
+            )
         )
         session.flush()
 

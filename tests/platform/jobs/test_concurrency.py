@@ -7,8 +7,9 @@ from typing import Any
 
 from sqlalchemy import select
 
+from secure_train import ledger
 from secure_train.audit import verify_log
-from secure_train.db.tables import BudgetReservation
+from secure_train.db.tables import Dataset
 from secure_train.jobs import JobConflict, StaleWorker
 from secure_train.ledger import BudgetExceeded
 from secure_train.policy import InvalidCapability
@@ -28,8 +29,9 @@ def test_racing_submissions_never_overspend_the_budget(plane: Any) -> None:
         made = [job_id for job_id in pool.map(submit, range(6)) if job_id is not None]
     assert len(made) == 1
     with plane.database.read() as session:
-        held = session.scalars(select(BudgetReservation)).all()
-    assert sum(row.epsilon for row in held) <= 8.0
+        view = ledger.budget(session, session.scalars(select(Dataset)).one())
+    assert [line.state for line in view.lines] == ["held", "held"]
+    assert view.spent_epsilon + view.reserved_epsilon <= view.epsilon
 
 
 def test_the_same_submission_sent_at_once_becomes_one_job(plane: Any) -> None:

@@ -55,7 +55,10 @@ def test_a_job_over_budget_is_refused_kept_as_denied_and_can_be_repeated(plane: 
     before = len(decisions())
     with pytest.raises(BudgetExceeded) as caught:
         plane.submit("b")
-    assert caught.value.available_epsilon == pytest.approx(2.0)
+    assert "ε 5 (δ 0.001), of which 0 are spent, 4.418 held by other jobs and 0.5815 left" in str(
+        caught.value
+    )
+    assert "With this job it would come to ε 5.102: privacy.epsilon up to 2.7" in str(caught.value)
     assert _states(plane) == ["queued", "queued", "denied"]
     assert [row.result for row in decisions()[before:]] == ["allow"]
     with plane.database.read() as session:
@@ -161,9 +164,29 @@ def test_a_plan_says_what_a_job_costs_and_changes_nothing(plane: Any, decisions:
     plan = plane.jobs.plan(plane.actor("user:alice"), PlanJob(spec=plane.spec_with()))
     assert (plan.allowed, plan.fits_budget, plan.steps) == (True, True, 8)
     assert plan.training_epsilon == pytest.approx(2.6)
-    assert plan.budget_available_epsilon == pytest.approx(8.0)
+    assert (plan.composition, plan.budget_epsilon, plan.budget_delta) == ("rdp-filter", 5.0, 1e-3)
+    assert (plan.budget_used_epsilon, plan.budget_available_epsilon) == (0.0, 5.0)
+    assert plan.budget_with_job_epsilon == pytest.approx(3.557, abs=1e-3)
+    assert plan.shortage is None
+    assert plan.fitting_epsilon is not None
+    assert 3.0 < plan.fitting_epsilon < 5.0
     assert len(decisions()) == before + 1
     assert _states(plane) == []
+
+
+def test_the_epsilon_that_a_plan_says_would_fit_does_fit_and_hardly_more(plane: Any) -> None:
+    plane.submit("a")
+    plane.submit("b")
+    alice = plane.actor("user:alice")
+    plan = plane.jobs.plan(alice, PlanJob(spec=plane.spec_with()))
+    assert not plan.fits_budget
+    assert plan.shortage is not None
+    assert "of which 0 are spent, 4.418 held" in plan.shortage
+    fitting = plan.fitting_epsilon
+    assert fitting is not None
+    more = plane.jobs.plan(alice, PlanJob(spec=plane.spec_with(privacy__epsilon=fitting * 1.02)))
+    assert (more.fits_budget, more.fitting_epsilon) == (False, fitting)
+    assert plane.job(plane.submit("c", privacy__epsilon=fitting)).state == "queued"
 
 
 def test_a_plan_tells_a_reader_of_the_dataset_why_it_would_be_denied(plane: Any, decisions: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -20,9 +21,12 @@ from sqlalchemy.orm import Session
 from secure_train import dp, ledger
 from secure_train.db.tables import BudgetCharge, BudgetReservation, Dataset, Job
 from secure_train.db.trail import Trail
-from secure_train.ledger import BudgetExceeded, ChargeRefused
+from secure_train.dp.composition import PoissonGaussian, Pure, merged, total_epsilon
+from secure_train.ledger import BudgetChangeRefused, BudgetExceeded, ChargeRefused
+from secure_train.ledger.events import event_from_json, events_from_json
 
-BUDGET_EPSILON, BUDGET_DELTA = 1.5, 2.5e-5
+BUDGETS = {"rdp-filter": (2.6, 1e-4), "basic": (4.0, 4.5e-5)}
+JOB_EPSILON, PLANNED_EVALUATIONS = 1.1, 0.3
 STEPS = st.integers(0, 9)
 
 
@@ -33,10 +37,11 @@ class Crash(BaseException):
 class Ledger(RuleBasedStateMachine):
     """The model: which (noise epoch, step) and evaluations each job was charged for, and what it spent."""
 
-    def __init__(self, desk: Any, audit: Trail) -> None:
+    def __init__(self, desk: Any, audit: Trail, composition: str) -> None:
         super().__init__()
         self.desk, self.audit = desk, audit
-        self.dataset: Dataset = desk.dataset(BUDGET_EPSILON, BUDGET_DELTA)
+        self.dataset: Dataset = desk.dataset(*BUDGETS[composition], composition)
+        self.spent = 0.0
         self.jobs: list[str] = []
         self.steps: dict[str, set[tuple[int, int]]] = {}
         self.evaluations: dict[str, dict[tuple[int, int], float]] = {}
@@ -49,20 +54,20 @@ class Ledger(RuleBasedStateMachine):
                 action(session)
                 if crash:
                     raise Crash
-        except (Crash, ChargeRefused, BudgetExceeded):
+        except (Crash, ChargeRefused, BudgetExceeded, BudgetChangeRefused):
             return False
         return True
 
     def _job(self, session: Session, index: int) -> Job:
         return session.get_one(Job, self.jobs[index % len(self.jobs)])
 
-    @rule(epsilon=st.sampled_from([0.1, 0.4, 0.5, 0.7]), crash=st.booleans())
-    def submit(self, epsilon: float, crash: bool) -> None:
+    @rule(crash=st.booleans())
+    def submit(self, crash: bool) -> None:
         made: list[str] = []
 
         def action(session: Session) -> None:
-            job = self.desk.job(session, self.dataset, epsilon)
-            ledger.reserve(session, self.audit, job, epsilon, 1e-5)
+            job = self.desk.job(session, self.dataset, JOB_EPSILON)
+            self.desk.reserve(session, self.audit, job, PLANNED_EVALUATIONS)
             made.append(job.id)
 
         if self._run(crash, action):
@@ -117,6 +122,23 @@ class Ledger(RuleBasedStateMachine):
     def resume(self, index: int, crash: bool) -> None:
         self._run(crash, lambda session: ledger.reopen(session, self.audit, self._job(session, index)))
 
+    @rule(factor=st.sampled_from([0.3, 0.7, 0.95, 1.2, 1.7]), crash=st.booleans())
+    def change_the_budget(self, factor: float, crash: bool) -> None:
+        def action(session: Session) -> None:
+            row = session.get_one(Dataset, self.dataset.id)
+            ledger.set_budget(session, self.audit, row, row.budget_epsilon * factor, "why", "user:alice")
+
+        self._run(crash, action)
+
+    @rule(share=st.sampled_from([0.4, 0.8, 1.0]), crash=st.booleans())
+    def divide_the_budget(self, share: float, crash: bool) -> None:
+        def action(session: Session) -> None:
+            row = session.get_one(Dataset, self.dataset.id)
+            part = row.budget_epsilon * share
+            ledger.allocate(session, self.audit, row, "census", part, "why", "user:alice")
+
+        self._run(crash, action)
+
     @invariant()
     def every_promise_holds(self) -> None:
         with self.desk.database.read() as session:
@@ -128,12 +150,25 @@ class Ledger(RuleBasedStateMachine):
         assert {row.job_id for row in reservations} == set(self.jobs)
         for row in reservations:
             self._one(row, [charge for charge in charges if charge.job_id == row.job_id])
-        used = sum(row.epsilon if row.state == "held" else row.spent_epsilon for row in reservations)
-        assert used <= BUDGET_EPSILON + 1e-12
-        used_delta = sum(row.delta if row.state == "held" else row.spent_delta for row in reservations)
-        assert used_delta <= BUDGET_DELTA + 1e-15
+        assert self.spent <= view.spent_epsilon
+        assert view.spent_epsilon + view.reserved_epsilon <= view.epsilon * (1 + 1e-12)
+        assert view.spent_delta + view.reserved_delta <= view.delta * (1 + 1e-12)
         assert view.available_epsilon >= 0
-        assert abs(view.available_epsilon + used - BUDGET_EPSILON) < 1e-12
+        assert view.available_delta >= 0
+        for part in view.allocations:
+            assert part.spent_epsilon + part.reserved_epsilon <= part.epsilon * (1 + 1e-12)
+        assert view.spent_epsilon >= self._released(view.composition)
+        self.spent = view.spent_epsilon
+
+    def _released(self, composition: str) -> float:
+        """What the model's jobs have released, composed on its own."""
+        steps = {job: len(found) for job, found in self.steps.items()}
+        evaluations = [epsilon for found in self.evaluations.values() for epsilon in found.values()]
+        if composition == "rdp-filter":
+            training = PoissonGaussian(2.0, 0.1, sum(steps.values()))
+            return total_epsilon([training, *map(Pure, evaluations)], BUDGETS[composition][1]) * (1 - 1e-12)
+        trained = sum(dp.epsilon(dp.Mechanism(2.0, 0.1, 8 if count else 0), 1e-5) for count in steps.values())
+        return trained + sum(evaluations) - 1e-12
 
     def _one(self, row: BudgetReservation, charges: list[BudgetCharge]) -> None:
         steps = [
@@ -144,7 +179,9 @@ class Ledger(RuleBasedStateMachine):
         ]
         assert len(steps) == len(set(steps)) <= 8
         assert set(steps) == self.steps[row.job_id]
-        evaluations = {(c.noise_epoch, c.first_step): c.epsilon for c in charges if c.kind == "evaluation"}
+        evaluations = {
+            (c.noise_epoch, c.first_step): c.event["epsilon"] for c in charges if c.kind == "evaluation"
+        }
         assert evaluations == self.evaluations[row.job_id]
         cost = dp.epsilon(dp.Mechanism(2.0, 0.1, len(steps)), 1e-5) + sum(evaluations.values())
         before_epsilon, before_delta = self.shown[row.job_id]
@@ -152,14 +189,17 @@ class Ledger(RuleBasedStateMachine):
         assert before_delta <= row.spent_delta <= row.delta
         assert row.spent_epsilon >= cost - 1e-12
         assert row.spent_delta >= (1e-5 if steps else 0.0)
+        told = [event_from_json(charge.event) for charge in charges]
+        assert set(events_from_json(row.spent_events)) == set(merged(told))
         self.shown[row.job_id] = (row.spent_epsilon, row.spent_delta)
 
 
-def test_budgets_hold_in_any_history(desk: Any, audit: Trail) -> None:
+@pytest.mark.parametrize("composition", list(BUDGETS))
+def test_budgets_hold_in_any_history(desk: Any, audit: Trail, composition: str) -> None:
     run_state_machine_as_test(
-        lambda: Ledger(desk, audit),
+        lambda: Ledger(desk, audit, composition),
         settings=settings(
-            max_examples=10,
+            max_examples=12 if desk.database.is_sqlite else 4,
             stateful_step_count=25,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from secure_train import dp, ledger
 from secure_train.audit import Record
-from secure_train.db.tables import Job
+from secure_train.db.tables import BudgetCharge, BudgetReservation, Job
 from secure_train.db.trail import Trail
 from secure_train.ledger import ChargeRefused, NoReservation
 
@@ -18,12 +19,9 @@ STEPS = 8
 
 @pytest.fixture
 def job(desk: Any, audit: Trail) -> Job:
-    """A job with ε = 1 reserved."""
-    dataset = desk.dataset(3.0)
-    with desk.database.write() as session:
-        made: Job = desk.job(session, dataset, 1.0)
-        ledger.reserve(session, audit, made, 1.0, 1e-5)
-        return made
+    """A job with ε = 1.3 reserved: 0.73 for its steps, and evaluations."""
+    made: Job = desk.submit(audit, desk.dataset(3.0), 1.3, evaluation=0.55)
+    return made
 
 
 @pytest.fixture
@@ -115,9 +113,7 @@ def test_a_charge_beyond_the_reservation_is_refused_and_leaves_nothing(
 ) -> None:
     dataset = desk.dataset(3.0)
     tight = (_cost(3) + _cost(4)) / 2
-    with desk.database.write() as session:
-        job = desk.job(session, dataset, tight)
-        ledger.reserve(session, audit, job, tight, 1e-5)
+    job = desk.submit(audit, dataset, tight)
 
     def run(last: int) -> Any:
         with desk.database.write() as session:
@@ -131,11 +127,40 @@ def test_a_charge_beyond_the_reservation_is_refused_and_leaves_nothing(
 
 def test_a_job_with_a_larger_delta_than_it_reserved_is_refused(desk: Any, audit: Trail) -> None:
     dataset = desk.dataset(3.0)
+    job = desk.submit(audit, dataset, delta=1e-6)
     with desk.database.write() as session:
-        job = desk.job(session, dataset, 1.0, delta=1e-5)
-        ledger.reserve(session, audit, job, 1.0, 1e-6)
+        row = session.get_one(Job, job.id)
+        row.delta = 1e-5
         with pytest.raises(ChargeRefused, match="delta"):
-            ledger.charge_training(session, audit, job, 0, 0, 1)
+            ledger.charge_training(session, audit, row, 0, 0, 1)
+
+
+def test_a_job_with_less_noise_than_it_reserved_for_is_refused(desk: Any, audit: Trail) -> None:
+    job = desk.submit(audit, desk.dataset(9.0), 3.0)
+    with desk.database.write() as session:
+        row = session.get_one(Job, job.id)
+        row.noise_multiplier = 1.5
+        with pytest.raises(ChargeRefused, match="reserved the budget for"):
+            ledger.charge_training(session, audit, row, 0, 0, STEPS)
+
+
+def test_a_charge_is_a_typed_event_and_a_reservation_their_sum(desk: Any, job: Job, charge: Any) -> None:
+    charge(0, 0, 2)
+    charge(0, 2, 5)
+    charge(0, 2, epsilon=0.1)
+    charge(0, 4, epsilon=0.1)
+    step = {"kind": "poisson_gaussian", "noise_multiplier": 2.0, "sampling_rate": 0.1}
+    with desk.database.read() as session:
+        charges = session.scalars(select(BudgetCharge).order_by(BudgetCharge.id)).all()
+        row = session.get_one(BudgetReservation, job.id)
+    pure = {"kind": "pure", "epsilon": 0.1}
+    assert [made.event for made in charges] == [
+        step | {"steps": 2},
+        step | {"steps": 3},
+        pure | {"releases": 1},
+        pure | {"releases": 1},
+    ]
+    assert row.spent_events == [step | {"steps": 5}, pure | {"releases": 2}]
 
 
 def test_evaluations_add_up_and_are_charged_once(charge: Any, events: Events) -> None:
@@ -161,7 +186,7 @@ def test_an_evaluation_cannot_change_its_price(charge: Any) -> None:
         charge(0, 0, epsilon=0.05)
 
 
-@pytest.mark.parametrize("epsilon", [-0.1, float("nan"), float("inf"), 1.1])
+@pytest.mark.parametrize("epsilon", [-0.1, float("nan"), float("inf"), 1.4])
 def test_an_evaluation_that_cannot_be_paid_is_refused(charge: Any, epsilon: float, events: Events) -> None:
     with pytest.raises(ChargeRefused):
         charge(0, 0, epsilon=epsilon)

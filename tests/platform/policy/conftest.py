@@ -28,7 +28,10 @@ SUBMISSION = {
 
 
 class Company:
-    """`census` and `other` are projects; every resource belongs to `census`; `user:olga` owns the dataset."""
+    """Every resource belongs to the project `census`; `user:olga` owns the dataset.
+
+    `guests` is a project with a part of its budget, `other` one without.
+    """
 
     def __init__(self, engine: PolicyEngine) -> None:
         self.engine = engine
@@ -49,7 +52,7 @@ class Company:
             state="running",
         )
         self.job_row = job
-        data = dataset_entity(dataset, rows=20_000)
+        data = dataset_entity(dataset, rows=20_000, guests=["guests"])
         self.things: dict[str, Resource] = {
             "dataset": Resource("dataset:ds_1", data, "census"),
             "job": Resource("job:job_1", job_entity(job), "census", (data,)),
@@ -107,6 +110,8 @@ class Company:
         resource = self.things[thing] if isinstance(thing, str) else thing
         if action is Action.JOB_SUBMIT:
             context = SUBMISSION | dict(context or {})
+        if action is Action.DATASET_SET_BUDGET:
+            context = {"raises": True, "submitters": ["user:erik"]} | dict(context or {})
         outcome = self.engine.evaluate(Request(actor, action, resource, context or {}))
         return "allow" if outcome.allowed else outcome.reason
 

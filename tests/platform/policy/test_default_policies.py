@@ -175,6 +175,38 @@ def test_an_outsider_cannot_tell_an_existing_dataset_from_a_missing_one(company:
     assert outcomes == {NO_PERMIT}
 
 
+def test_a_project_with_a_part_of_the_budget_may_use_the_dataset(company: Any) -> None:
+    guest, own = company.actor("engineer", projects=("guests",)), {"project": "guests"}
+    assert company.ask(guest, Action.DATASET_READ, "dataset") == "allow"
+    assert company.ask(guest, Action.DATASET_BUDGET, "dataset") == "allow"
+    assert company.ask(guest, Action.JOB_SUBMIT, "dataset", own) == "allow"
+    assert company.ask(guest, Action.JOB_SUBMIT, "dataset", own | {"epsilon": 9.0}) == "epsilon-above-8"
+    # Neither on the account of a project that one is no member of, nor of one that has no part.
+    for project in ("census", "other"):
+        reason = company.ask(guest, Action.JOB_SUBMIT, "dataset", {"project": project})
+        assert reason == "job-names-another-project"
+    everywhere = company.actor("engineer", projects=("census", "guests", "other"))
+    assert company.ask(everywhere, Action.JOB_SUBMIT, "dataset", own) == "allow"
+    reason = company.ask(everywhere, Action.JOB_SUBMIT, "dataset", {"project": "other"})
+    assert reason == "job-names-another-project"
+    for thing in ("job", "model", "checkpoint"):
+        assert company.ask(guest, Action(f"{thing}:read"), thing) == NO_PERMIT
+
+
+def test_only_the_owner_changes_a_budget_and_raises_it_only_without_jobs_of_their_own(company: Any) -> None:
+    def ask(actor: Any, *, raises: bool, submitters: list[str]) -> str:
+        context = {"raises": raises, "submitters": submitters}
+        outcome: str = company.ask(actor, Action.DATASET_SET_BUDGET, "dataset", context)
+        return outcome
+
+    owner = company.actor("data-owner", "user:olga")
+    assert ask(owner, raises=True, submitters=["user:erik"]) == "allow"
+    assert ask(owner, raises=True, submitters=["user:erik", "user:olga"]) == "own-budget-not-raised"
+    assert ask(owner, raises=False, submitters=["user:olga"]) == "allow"
+    for role in ("data-owner", "engineer", "admin", "auditor", "operator"):
+        assert ask(company.actor(role), raises=False, submitters=[]) == NO_PERMIT
+
+
 def test_only_the_submitter_controls_a_job_among_engineers(company: Any) -> None:
     for action in (Action.JOB_CANCEL, Action.JOB_RESUME):
         assert company.ask(company.actor("engineer", "user:erik"), action, "job") == "allow"
@@ -190,6 +222,7 @@ def test_the_owner_controls_the_dataset_and_watches_its_jobs(company: Any) -> No
         Action.DATASET_ENCRYPT,
         Action.DATASET_READ,
         Action.DATASET_BUDGET,
+        Action.DATASET_SET_BUDGET,
     ):
         assert company.ask(owner, action, "dataset") == "allow"
         assert company.ask(other, action, "dataset") == NO_PERMIT

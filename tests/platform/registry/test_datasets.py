@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 from secure_train.blocks import BlockStore
 from secure_train.db import Database
 from secure_train.db.tables import Dataset, DatasetVersion
-from secure_train.policy import Denied
+from secure_train.db.trail import Trail
+from secure_train.policy import Denied, Guard
 from secure_train.registry import (
     AlreadyExists,
     DatasetService,
@@ -22,6 +23,7 @@ from secure_train.registry import (
     RowErrors,
     live_manifests,
 )
+from secure_train.registry.budgets import BudgetService, Wish
 from secure_train.spec import SpecErrors, schema_from_json
 from secure_train.training.encoding import Split, encode, split_rows
 from secure_train.vault import SealedFileVault
@@ -245,10 +247,12 @@ def test_strangers_cannot_tell_a_missing_dataset_from_one_they_may_not_see(
             datasets.get(census.zoe, reference)
 
 
-def test_the_budget_starts_whole(datasets: DatasetService, census: Any) -> None:
+def test_the_budget_starts_whole(datasets: DatasetService, census: Any, guard: Guard, audit: Trail) -> None:
     datasets.register(census.olga, census.request(), census.csv())
-    budget = datasets.budget(census.erik, "census/adult")
+    budget = BudgetService(guard, audit).show(census.erik, "census/adult", Wish())
     assert (budget.epsilon, budget.available_epsilon, budget.lines) == (8.0, 8.0, [])
+    assert (budget.composition, budget.fit is not None) == ("rdp-filter", True)
+    assert [(change.by, change.epsilon_after) for change in budget.changes] == [("user:olga", 8.0)]
 
 
 def test_every_dataset_is_among_what_garbage_collection_must_keep(

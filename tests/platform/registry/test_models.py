@@ -78,7 +78,13 @@ class Publisher:
             )
             session.add(
                 BudgetReservation(
-                    job_id=job.id, dataset_id=dataset.id, epsilon=3.0, delta=1e-5, spent_epsilon=2.5
+                    job_id=job.id,
+                    dataset_id=dataset.id,
+                    epsilon=3.0,
+                    delta=1e-5,
+                    spent_epsilon=2.5,
+                    events=[],
+                    spent_events=[],
                 )
             )
         return job, key

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.console import Console
 
+from secure_train.cli.commands.budget import budget
 from secure_train.cli.context import connect
 from secure_train.cli.errors import UsageError
 from secure_train.cli.output import Format, Output, diagnostics, facts, note, rows, show
 from secure_train.spec import DatasetSchema, load_schema
-from secure_train.wire.data import BudgetView, DatasetView, NewDataset
+from secure_train.wire.data import Composition, DatasetView, NewDataset
 
 if TYPE_CHECKING:
     from secure_train.registry.infer import Draft
 
 app = typer.Typer(help="Datasets and their privacy budgets.", no_args_is_help=True)
+app.add_typer(budget, name="budget")
 Reference = Annotated[str, typer.Argument(help="PROJECT/NAME, or an id.")]
 RowsFile = Annotated[Path, typer.Argument(help="CSV or Parquet.", exists=True, dir_okay=False)]
+COMPOSITIONS = get_args(Composition)
 CLASSES = ("public", "internal", "confidential", "restricted")
 
 
@@ -122,8 +125,11 @@ def register(
     purpose: Annotated[
         list[str], typer.Option(help="A purpose that jobs may state; may be given several times.")
     ],
-    budget_epsilon: Annotated[float, typer.Option(help="Total ε that all jobs together may spend.")],
-    budget_delta: Annotated[float, typer.Option(help="Total δ that all jobs together may spend.")],
+    budget_epsilon: Annotated[float, typer.Option(help="ε that all jobs together may come to.")],
+    budget_delta: Annotated[float, typer.Option(help="δ at which they may; it can never be changed.")],
+    composition: Annotated[
+        str, typer.Option(help=f"How jobs add up, for good: {' | '.join(COMPOSITIONS)}.")
+    ] = "rdp-filter",
     classification: Annotated[str, typer.Option(help=" | ".join(CLASSES))] = "confidential",
     unit: Annotated[str, typer.Option(help="Unit of privacy: record.")] = "record",
     schema: Annotated[
@@ -140,6 +146,8 @@ def register(
         raise UsageError(
             f"--unit {unit}: only `record` is supported", "each row must stand for one person or thing"
         )
+    if composition not in COMPOSITIONS:
+        raise UsageError(f"--composition {composition}: not a rule", f"one of {', '.join(COMPOSITIONS)}")
     if classification not in CLASSES:
         raise UsageError(f"--classification {classification}: not a class", f"one of {', '.join(CLASSES)}")
     given = load_schema(schema) if schema is not None else _confirmed(file, target, yes)
@@ -155,6 +163,7 @@ def register(
             "classification": CLASSES.index(classification),
             "budget_epsilon": budget_epsilon,
             "budget_delta": budget_delta,
+            "composition": composition,
             "data_schema": given.model_dump(mode="json", by_alias=True, exclude_none=True),
             "format": _format(file),
         }
@@ -190,41 +199,3 @@ def show_dataset(dataset: Reference, output: Output = Format.TABLE) -> None:
     with connect() as client:
         found = client.dataset(dataset)
     show(found, output, lambda to: _detail(found, to))
-
-
-@app.command()
-def budget(dataset: Reference, output: Output = Format.TABLE) -> None:
-    """Show how much of a dataset's budget is spent, held and left, and by whom."""
-    with connect() as client:
-        found = client.budget(dataset)
-
-    def text(to: Console) -> None:
-        _gauge(found, to)
-        columns = ("job", "by", "state", "ε held or spent", "δ")
-        lines = [
-            (
-                f"{line.job_name} {line.job_id}",
-                line.submitted_by,
-                line.state,
-                f"{line.epsilon if line.state == 'held' else line.spent_epsilon:.4g}",
-                f"{line.delta if line.state == 'held' else line.spent_delta:.3g}",
-            )
-            for line in found.lines
-        ]
-        rows("", columns, lines, "nothing spent yet")(to)
-
-    show(found, output, text)
-
-
-def _gauge(found: BudgetView, to: Console, width: int = 40) -> None:
-    spent = round(width * found.spent_epsilon / found.epsilon)
-    held = min(width - spent, round(width * found.reserved_epsilon / found.epsilon))
-    bar = "█" * spent + "▒" * held + "·" * (width - spent - held)
-    to.print(
-        f"ε {bar} {found.spent_epsilon:.4g} spent, {found.reserved_epsilon:.4g} held, "
-        f"{found.available_epsilon:.4g} left of {found.epsilon:g}"
-    )
-    to.print(
-        f"δ {found.spent_delta:.3g} spent, {found.reserved_delta:.3g} held, "
-        f"{found.available_delta:.3g} left of {found.delta:g}"
-    )

@@ -114,16 +114,15 @@ def _without_empty(value: Any) -> Any:
 
 def _cost(plan: JobPlan) -> list[tuple[str, object]]:
     parts = f"{plan.training_epsilon:g} for training, {plan.evaluation_epsilon:g} for evaluation"
-    fits = "fits" if plan.fits_budget else "does not fit"
     allowed, by = ("allowed" if plan.allowed else "denied"), (", ".join(plan.policies) or plan.reason)
     return [
         ("data", f"{plan.training_rows} training rows, version {plan.dataset_version}"),
-        ("ε", f"{plan.epsilon:g}: {parts}"),
+        ("ε", f"{plan.epsilon:g} by itself: {parts}"),
         ("δ", f"{plan.delta:g}"),
         ("noise σ", f"{plan.noise_multiplier:.4f} times the clipping norm, in each step"),
         ("sampling", f"each row joins a step with probability {plan.sampling_rate:.4g}"),
         ("steps", plan.steps),
-        ("budget", f"{fits}: ε {plan.budget_available_epsilon:.4g} left"),
+        ("budget", _budget(plan)),
         ("policy", f"{allowed} by {by} ({plan.decision_id})"),
     ]
 
@@ -134,9 +133,22 @@ def _objection(plan: JobPlan) -> PlanDenied | None:
             f"policy would deny this job: {plan.reason}", f"secure-train policy explain {plan.decision_id}"
         )
     if not plan.fits_budget:
-        left = f"ε {plan.budget_available_epsilon:g} left"
+        fitting = plan.fitting_epsilon
+        fits = "no ε would fit" if fitting is None else f"privacy.epsilon up to {fitting:g} would fit"
         return PlanDenied(
-            f"the budget of {plan.dataset} has {left}: not enough for ε {plan.epsilon:g}, δ {plan.delta:g}",
-            f"secure-train data budget {plan.spec['metadata']['project']}/{plan.dataset} tells who holds it",
+            plan.shortage or "the job does not fit the budget",
+            f"{fits}; secure-train data budget show {plan.dataset} tells who spent and holds it",
         )
     return None
+
+
+def _budget(plan: JobPlan) -> str:
+    """Tell apart what the job costs by itself, and what all jobs on the dataset come to with it."""
+    before, after = plan.budget_used_epsilon, plan.budget_with_job_epsilon
+    fitting = plan.fitting_epsilon
+    most = "nothing" if fitting is None else f"privacy.epsilon up to {fitting:g}"
+    return (
+        f"{'fits' if plan.fits_budget else 'does not fit'}: all jobs on the dataset together come to "
+        f"ε {before:.4g} now, {after:.4g} with this one, of {plan.budget_epsilon:g} "
+        f"(δ {plan.budget_delta:g}, {plan.composition}); {most} would fit"
+    )

@@ -1,6 +1,6 @@
 """All tables of the control plane, one module per domain."""
 
-from secure_train.db.tables.budgets import BudgetCharge, BudgetReservation
+from secure_train.db.tables.budgets import BudgetAllocation, BudgetChange, BudgetCharge, BudgetReservation
 from secure_train.db.tables.datasets import Dataset, DatasetVersion
 from secure_train.db.tables.decisions import DecisionRecord
 from secure_train.db.tables.jobs import (
@@ -19,6 +19,8 @@ from secure_train.db.tables.people import ApiToken, Principal, Project, ProjectM
 
 __all__ = [
     "ApiToken",
+    "BudgetAllocation",
+    "BudgetChange",
     "BudgetCharge",
     "BudgetReservation",
     "Dataset",

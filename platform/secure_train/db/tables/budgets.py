@@ -1,10 +1,11 @@
-"""Privacy budgets: what jobs hold and what they have been charged."""
+"""Privacy budgets: what jobs hold, what they have been charged, and who decided what may be spent."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, String, UniqueConstraint
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from secure_train.db.base import Base, now
@@ -13,7 +14,9 @@ from secure_train.db.base import Base, now
 class BudgetReservation(Base):
     """What one job may spend of one dataset's budget, and what it has been charged so far.
 
-    While ``held``, the whole reservation counts against the budget; once ``settled``, only what was spent.
+    Both as typed DP events (``secure_train.ledger.events``), from which the dataset's total is composed, and
+    as the job's own (ε, δ). While ``held``, all of ``events`` counts against the budget; once ``settled``,
+    only ``spent_events``.
     """
 
     __tablename__ = "budget_reservations"
@@ -26,7 +29,9 @@ class BudgetReservation(Base):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
-    epsilon: Mapped[float]
+    events: Mapped[list[dict[str, Any]]] = mapped_column(JSON, comment="all that the job may release")
+    spent_events: Mapped[list[dict[str, Any]]] = mapped_column(JSON, comment="sum of the job's charges")
+    epsilon: Mapped[float] = mapped_column(comment="of the job by itself, at its own delta")
     delta: Mapped[float]
     spent_epsilon: Mapped[float] = mapped_column(default=0.0)
     spent_delta: Mapped[float] = mapped_column(default=0.0)
@@ -39,7 +44,7 @@ class BudgetCharge(Base):
     """One charge, durable before what it pays for can escape.
 
     ``training``: steps ``first_step`` ≤ s < ``last_step`` of noise epoch ``noise_epoch``. ``evaluation``: the
-    release of noised held-out metrics at ``first_step``, which costs ``epsilon`` on its own.
+    release of noised held-out metrics at ``first_step``.
     """
 
     __tablename__ = "budget_charges"
@@ -47,7 +52,6 @@ class BudgetCharge(Base):
         UniqueConstraint("job_id", "kind", "noise_epoch", "first_step"),
         CheckConstraint("kind IN ('training', 'evaluation')", name="kind_known"),
         CheckConstraint("first_step >= 0 AND last_step >= first_step", name="steps_ordered"),
-        CheckConstraint("epsilon >= 0", name="epsilon_not_negative"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -56,7 +60,36 @@ class BudgetCharge(Base):
     noise_epoch: Mapped[int]
     first_step: Mapped[int]
     last_step: Mapped[int] = mapped_column(comment="exclusive")
-    epsilon: Mapped[float] = mapped_column(
-        default=0.0, comment="own cost; training is composed over all steps"
+    event: Mapped[dict[str, Any]] = mapped_column(comment="the typed DP event that was charged")
+    created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class BudgetAllocation(Base):
+    """A project's part of a dataset's budget, within which its jobs have to stay.
+
+    Another project than the dataset's own may use the dataset only if it has one.
+    """
+
+    __tablename__ = "budget_allocations"
+    __table_args__ = (CheckConstraint("epsilon > 0", name="epsilon_positive"),)
+
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True, index=True)
+    epsilon: Mapped[float] = mapped_column(comment="at the dataset's delta")
+
+
+class BudgetChange(Base):
+    """A decision of a person about a dataset's budget, or about a project's part of it."""
+
+    __tablename__ = "budget_changes"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), index=True)
+    project_id: Mapped[str | None] = mapped_column(
+        ForeignKey("projects.id"), comment="None: the whole budget"
     )
+    epsilon_before: Mapped[float | None] = mapped_column(comment="None: there was none")
+    epsilon_after: Mapped[float]
+    reason: Mapped[str] = mapped_column(Text)
+    changed_by: Mapped[str] = mapped_column(ForeignKey("principals.id"))
     created_at: Mapped[datetime] = mapped_column(default=now)

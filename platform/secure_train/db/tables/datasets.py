@@ -21,6 +21,7 @@ class Dataset(Base):
         CheckConstraint("unit IN ('record')", name="unit_known"),
         CheckConstraint("budget_epsilon > 0", name="budget_epsilon_positive"),
         CheckConstraint("budget_delta > 0 AND budget_delta < 1", name="budget_delta_range"),
+        CheckConstraint("composition IN ('rdp-filter', 'basic')", name="composition_known"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -31,7 +32,10 @@ class Dataset(Base):
     purposes: Mapped[list[str]] = mapped_column(comment="purposes a job may state")
     unit: Mapped[str] = mapped_column(String(16), default="record", comment="unit of privacy")
     budget_epsilon: Mapped[float]
-    budget_delta: Mapped[float]
+    budget_delta: Mapped[float] = mapped_column(comment="never changes: see secure_train.dp.composition")
+    composition: Mapped[str] = mapped_column(
+        String(16), default="rdp-filter", comment="how jobs add up; never changes"
+    )
     created_at: Mapped[datetime] = mapped_column(default=now)
 
 
