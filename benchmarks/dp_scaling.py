@@ -70,7 +70,7 @@ def work(rank: int, workers: int, batch: int, rounds: int, folder: str) -> None:
 
 def seconds_a_step(workers: int, batch: int, rounds: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        spawn(work, (workers, batch, rounds, folder), nprocs=workers)
+        spawn(work, (workers, batch, rounds, folder), nprocs=workers)  # type: ignore[no-untyped-call]
         return float((Path(folder) / "seconds").read_text())
 
 

@@ -40,13 +40,18 @@ class Classifier(nn.Module):
         self.inner, self.tokens = inner, tokens
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if not self.tokens:
-            return self.inner(pixel_values=inputs).logits
-        # Positions of shape (B, L): broadcast ones would mix the records' gradients.
-        positions = torch.arange(inputs.shape[1], device=inputs.device).expand(inputs.shape).contiguous()
-        return self.inner(
-            input_ids=inputs, position_ids=positions, token_type_ids=torch.zeros_like(inputs)
-        ).logits
+        """Logits of shape (B, 10)."""
+        named = {"pixel_values": inputs}
+        if self.tokens:
+            # Positions of shape (B, L): broadcast ones would mix the records' gradients.
+            positions = torch.arange(inputs.shape[1], device=inputs.device).expand(inputs.shape).contiguous()
+            named = {
+                "input_ids": inputs,
+                "position_ids": positions,
+                "token_type_ids": torch.zeros_like(inputs),
+            }
+        logits: Tensor = self.inner(**named).logits
+        return logits
 
 
 def losses(model: nn.Module, batch: Batch) -> Tensor:
