@@ -193,12 +193,12 @@ def note_more(found: Sequence[object], limit: int, how: str) -> None:
 
 def facts(pairs: Sequence[tuple[str, object]], to: Console) -> None:
     """Print names and values in two columns; a long value goes on below itself."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    indent = max((len(name) for name, _ in pairs), default=0) + 2
     for name, value in pairs:
-        grid.add_row(Text(name), Text(str(value)))
-    to.print(grid)
+        wrapped = Text(str(value)).wrap(to, max(to.width - indent, 20))
+        for number, line in enumerate(wrapped):
+            line.rstrip()
+            to.print(Text(("" if number else name).ljust(indent)) + line, soft_wrap=True)
 
 
 def program() -> str:

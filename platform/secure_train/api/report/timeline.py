@@ -11,6 +11,7 @@ from markupsafe import Markup
 from secure_train.api.report import svg, text
 from secure_train.api.report.axes import Scale, decimals, ticks, time_ticks
 from secure_train.api.report.life import Life
+from secure_train.jobs import JobState
 from secure_train.wire.jobs import JobDetail
 
 _STATES_TOP, _STATES_HEIGHT = 26.0, 24.0
@@ -138,7 +139,11 @@ class _Drawing:
         parts = self._lane("training step", _STEP_TOP, [(self._steps(m), f"{m:,.0f}") for m in marks])
         for _, run in groupby(self._life.progress, key=lambda point: point.generation):
             points = list(run)
-            parts.append(svg.path([(self._x(p.at), self._steps(p.step)) for p in points], "steps"))
+            way = [(self._x(p.at), self._steps(p.step)) for p in points]
+            if points[-1] is self._life.progress[-1] and self._detail.job.state == JobState.SUCCEEDED:
+                # The last heartbeat lags behind the end, which the publication of the model tells.
+                way.append((self._x(self._life.end), self._steps(self._detail.job.step)))
+            parts.append(svg.path(way, "steps"))
             for point in points:
                 said = (
                     f"step {point.step:,} at {text.moment(point.at)}\n"

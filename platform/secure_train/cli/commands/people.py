@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -124,13 +125,17 @@ def token(
     )
 
 
+def _day(moment: datetime | None) -> str:
+    return "" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
 @app.command()
 def tokens(identity: Identity, output: Output = Format.TABLE) -> None:
     """List tokens, without their secrets."""
     with connect() as client:
         found = client.tokens(identity)
     columns = ("id", "label", "created", "expires", "revoked")
-    lines = [(t.id, t.label, t.created_at, t.expires_at, t.revoked_at or "") for t in found]
+    lines = [(t.id, t.label, *map(_day, (t.created_at, t.expires_at, t.revoked_at))) for t in found]
     show(
         found,
         output,
