@@ -31,7 +31,7 @@ import torch
 import torch.distributed
 from torch.multiprocessing.spawn import spawn
 
-from rig.dp.rows import ON_CPU, losses
+from peers.rows import ON_CPU, losses
 from secure_train.dp import GaussianNoise, PerformanceFlags, PrivacySpec, PrivateStep, sum_over_workers
 
 ROW = ON_CPU["mlp"]

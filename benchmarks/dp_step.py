@@ -25,8 +25,8 @@ from pathlib import Path
 
 import torch
 
-from rig.dp import engines
-from rig.dp.rows import ON_CPU, ON_GPU, SMALL, Batch, Row
+from peers import engines
+from peers.rows import ON_CPU, ON_GPU, SMALL, Batch, Row
 
 DEVICE = torch.device(os.environ.get("DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
 ROWS = ON_GPU if DEVICE.type == "cuda" else ON_CPU

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rig.dp.rows import ON_CPU, losses
+from peers.rows import ON_CPU, losses
 from secure_train.dp import Clipper, GaussianNoise, PerformanceFlags, PrivacySpec, PrivateStep
 
 KEY = bytes(range(32))

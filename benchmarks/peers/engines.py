@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from rig.dp.rows import Batch, Row, losses
+from peers.rows import Batch, Row, losses
 
 CLIP, SIGMA, RATE = 1.0, 1.0, 1e-3
 Step = Callable[[Batch], None]
