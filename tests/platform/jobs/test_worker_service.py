@@ -292,6 +292,17 @@ def test_a_death_nobody_reported_is_noticed_when_the_next_group_starts(plane: An
     assert recovery.cause == "the worker group was restarted"
 
 
+def test_a_death_is_not_before_the_checkpoint_that_was_written_after_the_last_heartbeat(plane: Any) -> None:
+    job_id = plane.submit()
+    processes = plane.training(job_id)
+    processes.train(0, 2)
+    processes.charge(2, 4)
+    processes.checkpoint(4)
+    processes.fail("worker 1: its process died")
+    (recovery,) = plane.jobs.detail(plane.actor("user:alice"), job_id).recoveries
+    assert recovery.last_step == 4
+
+
 def test_reporting_a_death_twice_counts_it_once(plane: Any) -> None:
     job_id = plane.submit()
     processes = plane.training(job_id)
