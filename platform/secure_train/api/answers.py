@@ -13,7 +13,7 @@ from secure_train.identity import IdentityError, NotAuthenticated
 from secure_train.jobs.errors import Diverged, JobConflict, JobNotFound, StaleWorker, Unreadable
 from secure_train.ledger import BudgetChangeRefused, BudgetExceeded, LedgerError
 from secure_train.policy import Denied, InvalidCapability
-from secure_train.registry import RegistryError, RowErrors
+from secure_train.registry import RegistryError, RowErrors, TableTooLarge
 from secure_train.spec import SpecErrors, WorkdirError
 from secure_train.wire.base import ErrorBody
 
@@ -70,6 +70,7 @@ ANSWERS: tuple[tuple[type[Exception], Callable[[Any], Answer]], ...] = (
     (StaleWorker, _simple(409, "stale")),
     (registry.NotFound, _simple(404, "not_found")),
     (RowErrors, _rows),
+    (TableTooLarge, _simple(413, "too_large")),
     (RegistryError, _simple(409, "conflict")),
     (LedgerError, _simple(409, "conflict")),
     (SpecErrors, _spec),

@@ -18,7 +18,7 @@ from secure_train.jobs.launcher import RayLauncher
 from secure_train.jobs.submit import JobService
 from secure_train.jobs.worker_service import WorkerService
 from secure_train.policy import CapabilityIssuer, Guard, PolicyEngine
-from secure_train.registry import BudgetService, DatasetService, ModelService
+from secure_train.registry import BudgetService, DatasetService, Limits, ModelService
 from secure_train.vault import KeyFile, SealedFileVault
 
 VAULT_FILE, KEY_FILE = "vault.json", "vault.key"
@@ -45,7 +45,8 @@ class ControlPlane:
         self.guard = Guard(self.database, self.engine, self.trail)
         self.issuer = CapabilityIssuer(self.vault.signing_key("capability"))
         self.blocks = BlockStore(DirectoryBackend(settings.block_store))
-        self.datasets = DatasetService(self.guard, self.trail, self.vault, self.blocks)
+        limits = Limits(rows=settings.max_table_rows, unfolded_bytes=settings.max_table_bytes)
+        self.datasets = DatasetService(self.guard, self.trail, self.vault, self.blocks, limits)
         self.budgets = BudgetService(self.guard, self.trail)
         self.models = ModelService(self.guard, self.trail, self.vault, self.blocks)
         self.jobs = JobService(self.guard, self.trail, self.database, self.vault, self.blocks, self.datasets)

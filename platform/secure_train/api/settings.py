@@ -40,6 +40,10 @@ class Settings(BaseModel):
     )
     audit_every_events: Annotated[int, Field(ge=1)] = 200
     audit_every_seconds: Annotated[float, Field(gt=0)] = 30.0
+    max_table_rows: Annotated[int, Field(ge=1)] = 50_000_000
+    max_table_bytes: int = Field(
+        4 * 1024**3, ge=1, description="what a file of rows may unfold to in memory when it is registered"
+    )
     max_upload_bytes: Annotated[int, Field(ge=1)] = 2 * 1024**3
 
     @property

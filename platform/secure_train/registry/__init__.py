@@ -12,7 +12,9 @@ from secure_train.registry.errors import (
     RegistryError,
     Retired,
     RowErrors,
+    TableTooLarge,
 )
+from secure_train.registry.limits import Limits
 from secure_train.registry.models import ModelService
 from secure_train.registry.sealing import SealedWeights, live_manifests
 
@@ -21,6 +23,7 @@ __all__ = [
     "BudgetService",
     "DatasetService",
     "InvalidModel",
+    "Limits",
     "ModelService",
     "NotFound",
     "NotServed",
@@ -31,5 +34,6 @@ __all__ = [
     "RowErrors",
     "RowsGrant",
     "SealedWeights",
+    "TableTooLarge",
     "live_manifests",
 ]

@@ -23,6 +23,7 @@ from secure_train.db.trail import Trail
 from secure_train.policy import Action, Actor, Guard, resources
 from secure_train.registry.errors import AlreadyExists, NotFound
 from secure_train.registry.ingest import ingest
+from secure_train.registry.limits import DEFAULT_LIMITS, Limits
 from secure_train.registry.lookup import dataset_versions, find_dataset, resolve_dataset
 from secure_train.registry.sealing import SealedRows, schema_json, seal_rows, unwrap_rows
 from secure_train.registry.tables import Format
@@ -44,11 +45,19 @@ class RowsGrant:
 class DatasetService:
     """Datasets, for those who may. Methods that take an actor decide first, and record the decision."""
 
-    def __init__(self, guard: Guard, trail: Trail, vault: SealedFileVault, blocks: BlockStore) -> None:
+    def __init__(
+        self,
+        guard: Guard,
+        trail: Trail,
+        vault: SealedFileVault,
+        blocks: BlockStore,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self._guard = guard
         self._trail = trail
         self._vault = vault
         self._blocks = blocks
+        self._limits = limits
 
     def register(self, actor: Actor, request: NewDataset, rows: BinaryIO) -> DatasetView:
         """Validate every row, seal them all, and give the dataset its privacy budget.
@@ -58,6 +67,7 @@ class DatasetService:
             AlreadyExists: the project has a dataset of this name.
             SpecErrors: the schema is wrong.
             RowErrors: the rows do not fit the schema; nothing is stored.
+            TableTooLarge: the rows unfold to more than the limits allow; nothing is stored.
         """
         with self._guard.transaction() as session:
             self._authorize_registration(session, actor, request.project)
@@ -98,6 +108,7 @@ class DatasetService:
             NotFound: there is no such dataset, and the actor may know that.
             SpecErrors: the schema is wrong.
             RowErrors: the rows do not fit the schema; nothing is stored.
+            TableTooLarge: the rows unfold to more than the limits allow; nothing is stored.
         """
         with self._guard.transaction() as session:
             dataset = self._authorized(session, actor, Action.DATASET_REGISTER, reference)
@@ -167,7 +178,7 @@ class DatasetService:
     def _seal(
         self, project_id: str, dataset_id: str, schema: DatasetSchema, rows: BinaryIO, written_as: str
     ) -> SealedRows:
-        columns = ingest(schema, rows, Format(written_as))
+        columns = ingest(schema, rows, Format(written_as), self._limits)
         return seal_rows(self._vault, self._blocks, project_id, dataset_id, schema, columns)
 
     def _add(

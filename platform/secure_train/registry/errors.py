@@ -31,6 +31,16 @@ class NotServed(RegistryError):
     """The control plane does not run this model."""
 
 
+class TableTooLarge(RegistryError):
+    """A file of rows unfolds to more than the control plane takes; nothing of it was stored."""
+
+    def __init__(self, what: str, given: str, allowed: str) -> None:
+        super().__init__(
+            f"the rows are refused: {given} {what}, and at most {allowed} are taken; nothing was stored. "
+            "Leave out columns that are not needed, or register the rows as several datasets"
+        )
+
+
 class Retired(RegistryError):
     """The version was deleted: its weights are gone for good."""
 

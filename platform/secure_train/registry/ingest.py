@@ -12,19 +12,26 @@ from torch import Tensor
 
 from secure_train.registry.cells import ColumnReader, feature_readers, target_reader
 from secure_train.registry.errors import ProblemKind, Problems
+from secure_train.registry.limits import DEFAULT_LIMITS, Limits
 from secure_train.registry.tables import Format, Wanted, place_of, read
 from secure_train.spec import DatasetSchema
 
 
-def ingest(schema: DatasetSchema, content: BinaryIO, format: Format) -> dict[str, Tensor]:  # noqa: A002
+def ingest(
+    schema: DatasetSchema,
+    content: BinaryIO,
+    format: Format,  # noqa: A002
+    limits: Limits = DEFAULT_LIMITS,
+) -> dict[str, Tensor]:
     """Read features and target; ignored columns are not kept.
 
     Raises:
         RowErrors: the file does not fit the schema.
+        TableTooLarge: it unfolds to more than the limits allow.
     """
     readers = [*feature_readers(schema), target_reader(schema)]
     ignored = frozenset(column.name for column in schema.columns) - {reader.name for reader in readers}
-    return _read(readers, ignored, content, format)
+    return _read(readers, ignored, content, format, limits)
 
 
 def ingest_features(schema: DatasetSchema, content: BinaryIO, format: Format) -> dict[str, Tensor]:  # noqa: A002
@@ -35,7 +42,7 @@ def ingest_features(schema: DatasetSchema, content: BinaryIO, format: Format) ->
     """
     readers = feature_readers(schema)
     names = frozenset(column.name for column in schema.columns) | {schema.target.name}
-    return _read(readers, names - {reader.name for reader in readers}, content, format)
+    return _read(readers, names - {reader.name for reader in readers}, content, format, DEFAULT_LIMITS)
 
 
 def _read(
@@ -43,12 +50,13 @@ def _read(
     optional: frozenset[str],
     content: BinaryIO,
     format: Format,  # noqa: A002
+    limits: Limits,
 ) -> dict[str, Tensor]:
     problems = Problems(place_of(format))
     pieces: dict[str, list[Tensor]] = {reader.stored_as: [] for reader in readers}
     wanted = Wanted(tuple(reader.name for reader in readers), optional)
     rows = 0
-    for chunk in read(content, format, wanted, problems):
+    for chunk in read(content, format, wanted, problems, limits):
         rows += len(chunk.lines)
         for reader in readers:
             piece = reader.read(chunk.columns[reader.name], chunk.lines, problems)

@@ -12,9 +12,13 @@ from typing import BinaryIO
 
 import numpy as np
 import polars
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from secure_train.registry.cells import Cells
 from secure_train.registry.errors import ProblemKind, Problems
+from secure_train.registry.limits import DEFAULT_LIMITS, Limits
 
 CHUNK_ROWS = 8192
 
@@ -47,17 +51,29 @@ def place_of(format: Format) -> str:  # noqa: A002 (what it is called everywhere
     return "line" if format is Format.CSV else "row"
 
 
-def read(content: BinaryIO, format: Format, wanted: Wanted, problems: Problems) -> Iterator[Chunk]:  # noqa: A002
-    """Yield the rows in the order of the file. Raises RowErrors where there is no way to go on reading."""
-    return (_csv if format is Format.CSV else _parquet)(content, wanted, problems)
+def read(
+    content: BinaryIO,
+    format: Format,  # noqa: A002
+    wanted: Wanted,
+    problems: Problems,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Iterator[Chunk]:
+    """Yield the rows in the order of the file, reading it piece by piece.
+
+    Raises:
+        RowErrors: there is no way to go on reading.
+        TableTooLarge: the file unfolds to more than the limits allow.
+    """
+    return (_csv if format is Format.CSV else _parquet)(content, wanted, problems, limits)
 
 
-def _csv(content: BinaryIO, wanted: Wanted, problems: Problems) -> Iterator[Chunk]:
-    line = 0
+def _csv(content: BinaryIO, wanted: Wanted, problems: Problems, limits: Limits) -> Iterator[Chunk]:
+    line = count = 0
     try:
         with _text(content) as text:
             reader = csv.reader(text, strict=True)
             header = next(reader, [])
+            limits.require_columns(len(header))
             places = {name: header.index(name) for name in _checked(header, wanted, problems)}
             line = reader.line_num
             rows: list[list[str]] = []
@@ -71,9 +87,12 @@ def _csv(content: BinaryIO, wanted: Wanted, problems: Problems) -> Iterator[Chun
                     continue
                 rows.append(row)
                 lines.append(begin)
+                count += 1
                 if len(rows) == CHUNK_ROWS:
+                    limits.require(count, len(places))
                     yield _chunk(rows, lines, places)
                     rows, lines = [], []
+            limits.require(count, len(places))
             if rows:
                 yield _chunk(rows, lines, places)
     except UnicodeDecodeError:
@@ -108,22 +127,47 @@ def _chunk(rows: list[list[str]], lines: list[int], places: dict[str, int]) -> C
     return Chunk(lines, {name: [row[place] for row in rows] for name, place in places.items()})
 
 
-def _parquet(content: BinaryIO, wanted: Wanted, problems: Problems) -> Iterator[Chunk]:
-    source = io.BytesIO(content.read())
+def _parquet(content: BinaryIO, wanted: Wanted, problems: Problems, limits: Limits) -> Iterator[Chunk]:
+    lines = 0
     try:
-        names = _checked(list(polars.read_parquet_schema(source)), wanted, problems)
-        frame = polars.read_parquet(source, columns=names)
-    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
+        file = pq.ParquetFile(pa.PythonFile(content, mode="r"))
+        limits.require_columns(file.metadata.num_columns)
+        names = _checked(file.schema_arrow.names, wanted, problems)
+        limits.require(file.metadata.num_rows, len(names))
+        # A value that is repeated is kept once: written out, a few long texts could fill the memory.
+        texts = [name for name in names if _is_text(file.schema_arrow.field(name).type)]
+        file = pq.ParquetFile(pa.PythonFile(content, mode="r"), read_dictionary=texts)
+        _require_kinds(file.schema_arrow.empty_table().select(names), problems)
+        size = 0
+        for batch in file.iter_batches(CHUNK_ROWS, columns=names, use_threads=False):
+            size += batch.nbytes
+            limits.require(lines + batch.num_rows, len(names), size)
+            _require_short(batch, limits)
+            frame = polars.DataFrame(polars.from_arrow(pa.Table.from_batches([batch]))).select(names)
+            places = range(lines + 1, lines + 1 + frame.height)
+            lines += frame.height
+            yield Chunk(places, {column.name: _cells(column) for column in frame.iter_columns()})
+    except (pa.ArrowException, polars.exceptions.PolarsError, OSError) as error:
         problems.add(ProblemKind.UNREADABLE, None, None, type(error).__name__, "a Parquet file")
         raise problems.error() from None
-    for column in frame.iter_columns():
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _require_kinds(empty: pa.Table, problems: Problems) -> None:
+    for column in polars.DataFrame(polars.from_arrow(empty)).iter_columns():
         if not (column.dtype.is_numeric() or column.dtype in _TEXTUAL):
             problems.add(ProblemKind.UNREADABLE, None, column.name, str(column.dtype), "numbers or text")
     problems.raise_if_any()
-    for start in range(0, frame.height, CHUNK_ROWS):
-        piece = frame.slice(start, CHUNK_ROWS)
-        lines = range(start + 1, start + 1 + piece.height)
-        yield Chunk(lines, {column.name: _cells(column) for column in piece.iter_columns()})
+
+
+def _require_short(batch: pa.RecordBatch, limits: Limits) -> None:
+    for column in batch.columns:
+        texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+        if _is_text(texts.type):
+            limits.require_text(pc.max(pc.binary_length(texts)).as_py() or 0)
 
 
 _TEXTUAL = (polars.String, polars.Categorical, polars.Enum, polars.Boolean)
