@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils import _pytree as pytree
+
+from secure_train.dp import Batch, Clipper, LossFunction, PerformanceFlags
 
 torch.set_num_threads(1)
 
@@ -97,27 +104,59 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(outputs, targets, reduction="none")
 
 
-def contrastive(outputs: Tensor, _targets: Tensor) -> Tensor:
+def losses(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return cross_entropy(model(batch[0]), batch[1])
+
+
+def contrastive(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """InfoNCE over the batch: every record's loss has the others in its denominator."""
-    embedded = functional.normalize(outputs, dim=1)
-    similarities = embedded @ embedded.T / 0.1 - 1e9 * torch.eye(len(outputs))
-    partners = (torch.arange(len(outputs)) + 1) % len(outputs)
+    embedded = functional.normalize(model(batch[0]), dim=1)
+    similarities = embedded @ embedded.T / 0.1 - 1e9 * torch.eye(len(embedded))
+    partners = (torch.arange(len(embedded)) + 1) % len(embedded)
     return functional.cross_entropy(similarities, partners, reduction="none")
 
 
-def naive_clipped_sum(
-    model: nn.Module, inputs: Tensor, targets: Tensor, max_grad_norm: float
-) -> dict[str, Tensor]:
-    """One record at a time, by plain autograd: obviously right, and slow."""
+def one_by_one(model: nn.Module, loss: LossFunction, batch: Batch) -> Iterator[dict[str, Tensor]]:
+    """Each record's gradient by plain autograd: obviously right, and slow."""
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    totals = {name: torch.zeros_like(p) for name, p in named.items()}
-    for index in range(len(inputs)):
-        loss = cross_entropy(model(inputs[index : index + 1]), targets[index : index + 1]).sum()
-        gradients = torch.autograd.grad(loss, list(named.values()))
-        norm = float(torch.cat([g.flatten() for g in gradients]).norm())
-        for total, gradient in zip(totals.values(), gradients, strict=True):
-            total += gradient * min(1.0, max_grad_norm / norm)
+    for index in range(len(pytree.tree_leaves(batch)[0])):
+        alone = pytree.tree_map(lambda tensor, i=index: tensor[i : i + 1], batch)
+        gradients = torch.autograd.grad(loss(model, alone).sum(), list(named.values()), allow_unused=True)
+        yield {
+            name: torch.zeros_like(p) if gradient is None else gradient
+            for (name, p), gradient in zip(named.items(), gradients, strict=True)
+        }
+
+
+def norm(gradients: dict[str, Tensor]) -> float:
+    return math.sqrt(sum(float(g.double().square().sum()) for g in gradients.values()))
+
+
+def naive_clipped_sum(
+    model: nn.Module, loss: LossFunction, batch: Batch, max_grad_norm: float
+) -> dict[str, Tensor]:
+    """One record at a time, flat clipping."""
+    totals = {name: torch.zeros_like(p) for name, p in model.named_parameters() if p.requires_grad}
+    for gradients in one_by_one(model, loss, batch):
+        scale = min(1.0, max_grad_norm / max(norm(gradients), 1e-300))
+        for name, gradient in gradients.items():
+            totals[name] += gradient * scale
     return totals
+
+
+def clipped_sum(
+    model: nn.Module, loss: LossFunction, batch: Batch, max_grad_norm: float, **options: Any
+) -> dict[str, Tensor]:
+    """The engine's. Options are those of `Clipper` and of `PerformanceFlags`."""
+    flags = {name: options.pop(name) for name in PerformanceFlags.__annotations__ if name in options}
+    with Clipper(model, max_grad_norm, flags=PerformanceFlags(**flags), **options) as clipper:
+        return clipper.sum(loss, batch).gradients
+
+
+def difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    """The L2 distance, relative to the second's length."""
+    assert first.keys() == second.keys()
+    return norm({name: first[name] - second[name] for name in first}) / max(norm(second), 1e-30)
 
 
 class Tools:
@@ -128,8 +167,13 @@ class Tools:
     mlp = staticmethod(mlp)
     cnn = staticmethod(cnn)
     cross_entropy = staticmethod(cross_entropy)
+    losses = staticmethod(losses)
     contrastive = staticmethod(contrastive)
+    one_by_one = staticmethod(one_by_one)
     naive_clipped_sum = staticmethod(naive_clipped_sum)
+    clipped_sum = staticmethod(clipped_sum)
+    difference = staticmethod(difference)
+    norm = staticmethod(norm)
     KEY = bytes(range(32))
 
 

@@ -17,12 +17,14 @@ import torch
 from torch import nn
 
 from secure_train.dp import (
+    Clipping,
     GaussianNoise,
     InvalidParameterError,
     NoiseReuseError,
     PoissonSampler,
+    PerformanceFlags,
+    PrivacySpec,
     PrivateStep,
-    clipped_gradient_sum,
 )
 
 CLIP, SIGMA, EXPECTED = 0.5, 1.5, 6.0
@@ -33,19 +35,29 @@ def flat(gradients):
 
 
 def private_step(model, tools, *, noise=None, optimizer=None, **changes):
+    spec = {"max_grad_norm": CLIP, "noise_multiplier": SIGMA, "expected_batch_size": EXPECTED}
+    spec |= {name: changes.pop(name) for name in PrivacySpec.__annotations__ if name in changes}
     return PrivateStep(
         model,
         optimizer or torch.optim.SGD(model.parameters(), lr=1.0),
-        tools.cross_entropy,
-        **{
-            "max_grad_norm": CLIP,
-            "noise_multiplier": SIGMA,
-            "expected_batch_size": EXPECTED,
-            "noise": noise or GaussianNoise(tools.KEY, 0, 1),
-            "physical_batch_size": 4,
-        }
-        | changes,
+        tools.losses,
+        PrivacySpec(**spec),
+        noise or GaussianNoise(tools.KEY, 0, 1),
+        PerformanceFlags(physical_batch_size=4),
+        **changes,
     )
+
+
+def noise_of(noise, model, epoch, step):
+    """The share that is added at a position."""
+    share = torch.zeros(sum(p.numel() for p in model.parameters()))
+    noise.add_to(share, SIGMA * CLIP, epoch, step)
+    return share
+
+
+def digest(model):
+    """Tells whether two models are bit-identical."""
+    return hashlib.sha256(flat(p.detach() for p in model.parameters()).numpy().tobytes()).hexdigest()
 
 
 def released_by(model, before):
@@ -56,10 +68,10 @@ def released_by(model, before):
 def test_what_is_released_is_the_clipped_sum_plus_the_keyed_noise(tools, flat_data):
     model = tools.mlp()
     before = flat(p.detach().clone() for p in model.parameters())
-    clipped = clipped_gradient_sum(model, tools.cross_entropy, *flat_data, CLIP, physical_batch_size=12)
-    noise = GaussianNoise(tools.KEY, 0, 1).like(clipped.gradients, SIGMA * CLIP, 2, 3)
-    private_step(model, tools).step(*flat_data, epoch=2, step=3)
-    expected = flat(clipped.gradients.values()) + flat(noise)
+    clipped = tools.clipped_sum(model, tools.losses, flat_data, CLIP)
+    noise = noise_of(GaussianNoise(tools.KEY, 0, 1), model, 2, 3)
+    private_step(model, tools).step(flat_data, epoch=2, step=3)
+    expected = flat(clipped.values()) + noise
     assert torch.allclose(released_by(model, before), expected, atol=1e-4)
 
 
@@ -72,7 +84,7 @@ def test_an_empty_batch_over_all_workers_releases_noise_of_the_accounted_deviati
         options = {} if workers == 1 else {"all_reduce": lambda ts: contributions.append(ts[0].clone())}
         before = flat(p.detach().clone() for p in model.parameters())
         private_step(model, tools, noise=GaussianNoise(tools.KEY, rank, workers), **options).step(
-            torch.empty(0, 400), torch.empty(0, dtype=torch.int64), 0, 0
+            (torch.empty(0, 400), torch.empty(0, dtype=torch.int64)), 0, 0
         )
         if workers == 1:
             contributions.append(released_by(model, before))
@@ -83,14 +95,14 @@ def test_an_empty_batch_over_all_workers_releases_noise_of_the_accounted_deviati
 
 def test_every_worker_adds_its_noise_before_anything_leaves_it(tools, flat_data):
     model = tools.mlp()
-    clipped = clipped_gradient_sum(model, tools.cross_entropy, *flat_data, CLIP, physical_batch_size=12)
+    clipped = tools.clipped_sum(model, tools.losses, flat_data, CLIP)
     seen = []
     noise = GaussianNoise(tools.KEY, 1, 4)
     private_step(model, tools, noise=noise, all_reduce=lambda ts: seen.append(ts[0].clone())).step(
-        *flat_data, 0, 0
+        flat_data, 0, 0
     )
-    share = noise.like(clipped.gradients, SIGMA * CLIP, 0, 0)
-    assert torch.allclose(seen[0], flat(clipped.gradients.values()) + flat(share), atol=1e-6)
+    share = noise_of(noise, tools.mlp(), 0, 0)
+    assert torch.allclose(seen[0], flat(clipped.values()) + share, atol=1e-6)
 
 
 def test_the_update_is_divided_by_the_expected_batch_size_whatever_came(tools, flat_data):
@@ -98,14 +110,11 @@ def test_the_update_is_divided_by_the_expected_batch_size_whatever_came(tools, f
     for size in (0, 1, 12):
         model = tools.mlp()
         gradients = []
-        clipped = clipped_gradient_sum(
-            model, tools.cross_entropy, inputs[:size], targets[:size], CLIP, physical_batch_size=12
-        )
-        noise = GaussianNoise(tools.KEY, 0, 1).like(clipped.gradients, SIGMA * CLIP, 0, 0)
-        private_step(model, tools, optimizer=Recorder(model, gradients)).step(
-            inputs[:size], targets[:size], 0, 0
-        )
-        expected = (flat(clipped.gradients.values()) + flat(noise)) / EXPECTED
+        batch = inputs[:size], targets[:size]
+        clipped = tools.clipped_sum(model, tools.losses, batch, CLIP)
+        noise = noise_of(GaussianNoise(tools.KEY, 0, 1), model, 0, 0)
+        private_step(model, tools, optimizer=Recorder(model, gradients)).step(batch, 0, 0)
+        expected = (flat(clipped.values()) + noise) / EXPECTED
         assert torch.allclose(gradients[0], expected, atol=1e-6)
 
 
@@ -125,7 +134,8 @@ def train(model, step, sampler, inputs, targets, positions):
     digests = []
     for position in positions:
         chosen = sampler.sample(0, position)
-        digests.append(step.step(inputs[chosen], targets[chosen], 0, position).digest)
+        step.step((inputs[chosen], targets[chosen]), 0, position)
+        digests.append(digest(model))
     return digests
 
 
@@ -163,24 +173,24 @@ def test_dropout_masks_change_from_step_to_step(tools):
     model[0].register_forward_hook(lambda m, i, out: masks.append((out != 0).clone()))
     step = private_step(model, tools)
     for position in range(2):
-        step.step(torch.ones(4, 50), torch.zeros(4, dtype=torch.int64), 0, position)
+        step.step((torch.ones(4, 50), torch.zeros(4, dtype=torch.int64)), 0, position)
     assert not torch.equal(masks[0], masks[1])
 
 
 def test_a_step_leaves_the_callers_randomness_alone(tools, flat_data):
     step = private_step(with_dropout(), tools)
     before = torch.random.get_rng_state()
-    step.step(*flat_data, 0, 0)
+    step.step(flat_data, 0, 0)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("second", [(0, 3), (0, 2)])
 def test_a_position_is_never_released_twice_by_one_process(tools, flat_data, second):
     step = private_step(tools.mlp(), tools)
-    step.step(*flat_data, 0, 3)
+    step.step(flat_data, 0, 3)
     with pytest.raises(NoiseReuseError, match="epoch 0, step 3"):
-        step.step(*flat_data, *second)
-    step.step(*flat_data, 1, 0)
+        step.step(flat_data, *second)
+    step.step(flat_data, 1, 0)
 
 
 def test_a_step_that_failed_half_way_is_not_tried_again_on_the_same_noise(tools, flat_data):
@@ -189,31 +199,41 @@ def test_a_step_that_failed_half_way_is_not_tried_again_on_the_same_noise(tools,
 
     step = private_step(tools.mlp(), tools, noise=GaussianNoise(tools.KEY, 0, 2), all_reduce=fail)
     with pytest.raises(ConnectionError):
-        step.step(*flat_data, 0, 0)
+        step.step(flat_data, 0, 0)
     with pytest.raises(NoiseReuseError):
-        step.step(*flat_data, 0, 0)
+        step.step(flat_data, 0, 0)
 
 
-def test_the_digest_is_a_hash_chain_over_position_and_released_values(tools, flat_data):
+def test_the_sum_is_never_seen_in_gradients_before_it_is_noised(tools, flat_data):
     model = tools.mlp()
+    seen = []
+
+    class Watching(GaussianNoise):
+        def add_to(self, total, *position):
+            seen.extend(p.grad for p in model.parameters())
+            super().add_to(total, *position)
+
+    step = private_step(model, tools, noise=Watching(tools.KEY, 0, 1))
+    for position in range(2):
+        step.step(flat_data, 0, position)
+    assert seen == [None] * 8
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_state_is_the_last_position(tools, flat_data):
+    step = private_step(tools.mlp(), tools)
+    assert step.state_dict() == {"last": None}
+    step.step(flat_data, 2, 4)
+    assert step.state_dict() == {"last": [2, 4]}
+
+
+@pytest.mark.parametrize("clipping", list(Clipping))
+def test_every_rule_of_clipping_gets_the_same_noise(tools, clipping):
     gradients = []
-    step = private_step(model, tools, optimizer=Recorder(model, gradients), expected_batch_size=1.0)
-    digests = [step.step(*flat_data, 0, position).digest for position in (0, 4)]
-    chain = bytes(32)
-    for position, released in zip((0, 4), gradients, strict=True):
-        values = released.numpy().astype("<f4").tobytes()
-        chain = hashlib.sha256(chain + bytes(8) + position.to_bytes(8, "big") + values).digest()
-        assert digests.pop(0) == chain.hex()
-    assert step.state_dict() == {"chain": chain.hex(), "steps": 2, "last": [0, 4]}
-
-
-def test_another_record_changes_the_digest(tools, flat_data):
-    inputs, targets = flat_data
-    torch.manual_seed(0)
-    model = tools.mlp()
-    twin = copy.deepcopy(model)
-    first = private_step(model, tools).step(inputs, targets, 0, 0)
-    assert private_step(twin, tools).step(inputs[1:], targets[1:], 0, 0).digest != first.digest
+    model = nn.Linear(300, 100)
+    step = private_step(model, tools, optimizer=Recorder(model, gradients), clipping=clipping)
+    step.step((torch.empty(0, 300), torch.empty(0, dtype=torch.int64)), 0, 0)
+    assert torch.equal(gradients[0], noise_of(GaussianNoise(tools.KEY, 0, 1), model, 0, 0) / EXPECTED)
 
 
 def test_different_steps_never_share_noise(tools):
@@ -221,7 +241,7 @@ def test_different_steps_never_share_noise(tools):
     gradients = []
     step = private_step(model, tools, optimizer=Recorder(model, gradients))
     for epoch, position in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        step.step(torch.empty(0, 300), torch.empty(0, dtype=torch.int64), epoch, position)
+        step.step((torch.empty(0, 300), torch.empty(0, dtype=torch.int64)), epoch, position)
     correlation = torch.corrcoef(torch.stack(gradients)).fill_diagonal_(0).abs().max()
     assert float(correlation) < 5.5 / math.sqrt(gradients[0].numel())
 
@@ -252,11 +272,10 @@ def test_an_optimizer_of_other_parameters_is_refused(tools):
     "state",
     [
         {},
-        {"chain": "ab", "steps": 1, "last": None},
-        {"chain": "zz" * 32, "steps": 1, "last": None},
-        {"chain": "00" * 32, "steps": 1, "last": [1]},
-        {"chain": "00" * 32, "steps": 1, "last": [0, -1]},
-        {"chain": "00" * 32, "steps": -1, "last": None},
+        {"last": [1]},
+        {"last": [0, -1]},
+        {"last": "04"},
+        {"last": 4},
     ],
 )
 def test_a_malformed_state_is_refused(tools, state):
@@ -267,7 +286,7 @@ def test_a_malformed_state_is_refused(tools, state):
 def test_closing_takes_the_hooks_off(tools, flat_data):
     model = tools.mlp()
     step = private_step(model, tools)
-    step.step(*flat_data, 0, 0)
+    step.step(flat_data, 0, 0)
     step.close()
     assert all(not m._forward_hooks and not m._backward_hooks for m in model.modules())
 
@@ -276,7 +295,10 @@ WORKER = """
 import sys
 import torch
 from torch import nn
-from secure_train.dp import GaussianNoise, PoissonSampler, PrivateStep, sum_over_workers
+from secure_train.dp import (
+    Clipping,
+    GaussianNoise, PerformanceFlags, PoissonSampler, PrivacySpec, PrivateStep, sum_over_workers
+)
 
 rank, key = int(sys.argv[1]), bytes(range(32))
 torch.set_num_threads(1)
@@ -286,28 +308,30 @@ model, inputs = nn.Linear(6, 3), torch.randn(40, 6)
 targets = torch.randint(0, 3, (40,))
 inputs, targets = inputs[rank::2], targets[rank::2]
 sampler = PoissonSampler(20, 0.1, key, rank)
+wrapped = nn.parallel.DistributedDataParallel(model) if sys.argv[3] == "ddp" else model
 step = PrivateStep(
-    model, torch.optim.SGD(model.parameters(), lr=0.1),
-    lambda o, t: nn.functional.cross_entropy(o, t, reduction="none"),
-    max_grad_norm=0.5, noise_multiplier=1.0, expected_batch_size=4.0, noise=GaussianNoise(key, rank, 2),
-    physical_batch_size=8, all_reduce=sum_over_workers(),
+    wrapped, torch.optim.SGD(model.parameters(), lr=0.1),
+    lambda m, b: nn.functional.cross_entropy(m(b[0]), b[1], reduction="none"),
+    PrivacySpec(noise_multiplier=1.0, max_grad_norm=0.5, expected_batch_size=4.0),
+    GaussianNoise(key, rank, 2), PerformanceFlags(physical_batch_size=8),
+    all_reduce=None if sys.argv[3] == "ddp" else sum_over_workers(),
 )
 sizes = []
 for position in range(12):
     chosen = sampler.sample(0, position)
     sizes.append(len(chosen))
-    digest = step.step(inputs[chosen], targets[chosen], 0, position).digest
-sys.stdout.write(f"{digest} {min(sizes)}")
+    step.step((inputs[chosen], targets[chosen]), 0, position)
+sys.stdout.write(f"{model.weight.detach().numpy().tobytes().hex()} {min(sizes)}")
 torch.distributed.destroy_process_group()
 """
 
 
-def test_two_processes_release_the_same_values_even_when_a_batch_is_empty(tmp_path: Path):
-    script = tmp_path / "worker.py"
+def run_two_processes(folder: Path, kind: str) -> list[list[str]]:
+    script = folder / "worker.py"
     script.write_text(textwrap.dedent(WORKER))
     workers = [
         subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(tmp_path / "store")],
+            [sys.executable, str(script), str(rank), str(folder / kind), kind],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -315,8 +339,15 @@ def test_two_processes_release_the_same_values_even_when_a_batch_is_empty(tmp_pa
     ]
     outputs = [worker.communicate()[0].split() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
+    return outputs
+
+
+def test_two_processes_release_the_same_values_even_when_a_batch_is_empty(tmp_path: Path):
+    outputs = run_two_processes(tmp_path, "plain")
     assert outputs[0][0] == outputs[1][0]
     assert min(int(smallest) for _, smallest in outputs) == 0
+    # A model wrapped for data parallelism is unwrapped, and brings its group.
+    assert run_two_processes(tmp_path, "ddp") == outputs
 
 
 def test_the_noise_is_proportional_to_both_sigma_and_the_clipping_norm(tools, flat_data):
@@ -332,7 +363,7 @@ def test_the_noise_is_proportional_to_both_sigma_and_the_clipping_norm(tools, fl
             noise_multiplier=sigma,
             max_grad_norm=clip,
             expected_batch_size=1.0,
-        ).step(flat_data[0][:0], flat_data[1][:0], 0, 0)
+        ).step((flat_data[0][:0], flat_data[1][:0]), 0, 0)
         seen[sigma, clip] = float(gradients[0].std())
     values = np.array(list(seen.values()))
     assert values[1] == pytest.approx(2 * values[0], rel=0.25)

@@ -59,7 +59,7 @@ class Clipper:
 
     | case | contribution |
     |---|---|
-    | loss or gradient not finite, or norm above 1e30·C | exactly zero; how many there were is not told |
+    | loss or norm not finite in float32, or norm above 1e30·C | exactly zero; how many is not told |
     | parameter used several times, or shared by layers | uses are added up before the norm is taken |
     | parameter not used | zero |
     | empty batch | a sum of zeros |

@@ -63,7 +63,7 @@ class Convolution:
             count = len(part.gradient)
             left, right = part.operands()
             for group in range(self.groups):
-                outer = Outer(left[:, group], right[:, group])
+                outer = Outer(left[:, group].mT, right[:, group].mT)
                 outer.add_to(per_group[group], weights[start : start + count])
             start += count
 
@@ -72,32 +72,30 @@ class Convolution:
         return torch.cat([part.instantiated_at_once() for part in self._parts(InstantiationBudget(1 << 26))])
 
     def operands(self) -> tuple[Tensor, Tensor]:
-        """(B, groups, T, outputs / groups) and (B, groups, T, channels / groups x window)."""
+        """(B, groups, outputs / groups, T) and (B, groups, channels / groups x window, T)."""
         patches = self.padded
         window = self.kernel[2:]
         for axis, (size, stride, dilation) in enumerate(zip(window, self.stride, self.dilation, strict=True)):
             patches = patches.unfold(2 + axis, dilation * (size - 1) + 1, stride)[..., ::dilation]
-        records, channels = patches.shape[:2]
-        # (B, C, *positions, *window) to (B, groups, *positions, C / groups, *window).
-        n = len(window)
-        patches = patches.view(records, self.groups, channels // self.groups, *patches.shape[2:])
-        patches = patches.movedim(2, 2 + n)
-        right = patches.reshape(records, self.groups, self._positions, -1)
-        left = self.gradient.reshape(records, self.groups, -1, self._positions).mT
+        records, n = len(patches), len(window)
+        # Positions last: then what is copied lies side by side in the input.
+        patches = patches.movedim(tuple(range(2, 2 + n)), tuple(range(2 + n, 2 + 2 * n)))
+        right = patches.reshape(records, self.groups, -1, self._positions)
+        left = self.gradient.reshape(records, self.groups, -1, self._positions)
         return left, right
 
     def instantiated_at_once(self) -> Tensor:
         """All per-record gradients without chunking."""
         left, right = self.operands()
-        return (wide(left).mT @ wide(right)).reshape(len(left), *self.kernel)
+        return (wide(left) @ wide(right).mT).reshape(len(left), *self.kernel)
 
     def norms_at_once(self, *, ghost: bool) -> Tensor:
         """Squared norms without chunking, covering `add_to`'s rounding."""
         left, right = self.operands()
         if ghost:
-            return Outer(left[:, 0], right[:, 0]).measured(InstantiationBudget(0))[0]
-        gradients = wide(left).mT @ wide(right)
-        lengths = (squared_lengths(left) * squared_lengths(right)).sqrt().sum((1, 2))
+            return Outer(left[:, 0].mT, right[:, 0].mT).measured(InstantiationBudget(0))[0]
+        gradients = wide(left) @ wide(right).mT
+        lengths = (squared_lengths(left.mT) * squared_lengths(right.mT)).sqrt().sum((1, 2))
         norms = squared_lengths(gradients.flatten(1)).sqrt()
         return (norms + rounding_of(left).operands * lengths).square()
 

@@ -71,7 +71,9 @@ def per_record(
     layer, tensors = use.layer, _tensors(use)
     leaves, shape = pytree.tree_flatten((use.args, use.kwargs))
     places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
-    frozen = {name: p.detach() for name, p in layer.named_parameters() if name not in trained}
+    # A parameter that a child shares is differentiated under the layer's own name only: the child's use of it
+    # is recorded by the child.
+    frozen = {name: p.detach() for name, p in layer.named_parameters(remove_duplicate=False)}
     state = frozen | dict(layer.named_buffers())
     wanted = [i for i, gradient in zip(use.outputs, use.gradients, strict=True) if gradient is not None]
 
@@ -82,7 +84,7 @@ def per_record(
         args, kwargs = pytree.tree_unflatten(filled, shape)
 
         def outputs(parameters: dict[str, Tensor]) -> list[Tensor]:
-            result = torch.func.functional_call(layer, state | parameters, args, kwargs)
+            result = torch.func.functional_call(layer, state | parameters, args, kwargs, tie_weights=False)
             found = pytree.tree_leaves(result)
             return [found[i] for i in wanted]
 
