@@ -24,6 +24,7 @@ def statement_of(session: Session, job: Job) -> dp.DPStatement:
         dp.Mechanism(job.noise_multiplier, job.sampling_rate, ledger.steps_charged(session, job)),
         job.delta,
         max_grad_norm=spec.privacy.max_grad_norm,
+        clipping=dp.Clipping.FLAT,
         expected_batch_size=spec.training.batch_size,
         workers=spec.resources.workers,
         public_inputs=_public_inputs(version),

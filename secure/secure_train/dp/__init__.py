@@ -21,6 +21,7 @@ from secure_train.dp.clipping import (
     LossFunction,
     PerformanceFlags,
 )
+from secure_train.dp.disclosures import AuditMethod, DatasetSpend, EmpiricalAudit, EvaluationRelease, Tuning
 from secure_train.dp.errors import (
     AccountingDisagreement,
     DPError,
@@ -39,7 +40,7 @@ from secure_train.dp.evaluation import (
 from secure_train.dp.noise import DiscreteGaussianNoise, GaussianNoise, Noise
 from secure_train.dp.removal import removal_test
 from secure_train.dp.sampling import PoissonSampler
-from secure_train.dp.statement import DPStatement, EvaluationRelease, build_statement
+from secure_train.dp.statement import DPStatement, build_statement, with_audit
 from secure_train.dp.step import AllReduce, PrivacySpec, PrivateStep, sum_over_workers
 from secure_train.dp.validation import check_model
 
@@ -47,6 +48,7 @@ __all__ = [
     "AccountingDisagreement",
     "Adjacency",
     "AllReduce",
+    "AuditMethod",
     "Batch",
     "ClippedSum",
     "Clipper",
@@ -54,7 +56,9 @@ __all__ = [
     "CrossCheck",
     "DPError",
     "DPStatement",
+    "DatasetSpend",
     "DiscreteGaussianNoise",
+    "EmpiricalAudit",
     "EvaluationPlan",
     "EvaluationRelease",
     "GaussianNoise",
@@ -70,6 +74,7 @@ __all__ = [
     "PrivateStep",
     "RemovalTestFailed",
     "Truncation",
+    "Tuning",
     "UnsupportedModel",
     "bounded_sum",
     "build_statement",
@@ -82,4 +87,5 @@ __all__ = [
     "noisy_count",
     "removal_test",
     "sum_over_workers",
+    "with_audit",
 ]

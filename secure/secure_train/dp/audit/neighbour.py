@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from secure_train.dp.accounting import Mechanism
 from secure_train.dp.audit import linear, tradeoff
 from secure_train.dp.audit.confidence import upper_rate
 from secure_train.dp.audit.likelihood import evidence_of_inclusion
@@ -85,28 +86,20 @@ def neighbour_audit(
     if experiments < 20:
         raise InvalidParameterError(f"runs: need at least 20 experiments on each side, got {experiments}")
     without, with_it = (
-        _scores(
-            subject,
-            parallel if present else 0,
-            parallel,
-            runs,
-            derive(key, "audit-neighbour", present=int(present)),
-            progress,
-        )
-        for present in (False, True)
+        _scores(subject, present, parallel, runs, derive(key, "audit-neighbour", present=present), progress)
+        for present in (0, parallel)
     )
     half = experiments // 2
-    threshold = _best_threshold(without[:half], with_it[:half], failure)
-    rest = experiments - half
-    rates = ErrorRates(
-        upper_rate(int((without[half:] > threshold).sum()), rest, failure / 2),
-        upper_rate(int((with_it[half:] <= threshold).sum()), rest, failure / 2),
-    )
+    # Two thresholds, each with half of the failure probability: neither rule is good for every mechanism.
+    thresholds = _thresholds(without[:half], with_it[:half], subject.mechanism, failure / 2)
+    found = [_rates(without[half:], with_it[half:], threshold, failure / 2) for threshold in thresholds]
+    bounds = [tradeoff.epsilon_lower_bound(rates, subject.mechanism, delta) for rates in found]
+    best = int(np.argmax(bounds))
     return NeighbourAudit(
-        epsilon=tradeoff.epsilon_lower_bound(rates, subject.mechanism, delta),
-        distribution_free_epsilon=tradeoff.distribution_free_epsilon(rates, delta),
-        refuted=tradeoff.refutes(rates, subject.mechanism),
-        rates=rates,
+        epsilon=bounds[best],
+        distribution_free_epsilon=max(tradeoff.distribution_free_epsilon(rates, delta) for rates in found),
+        refuted=any(tradeoff.refutes(rates, subject.mechanism) for rates in found),
+        rates=found[best],
         experiments=experiments,
     )
 
@@ -128,19 +121,28 @@ def _scores(
     return scores.flatten()
 
 
-def _best_threshold(
-    without: npt.NDArray[np.float64], with_it: npt.NDArray[np.float64], failure: float
-) -> float:
-    """Of some quantiles, the one whose two error bounds are best for an attacker on a Gaussian scale."""
+def _thresholds(
+    without: npt.NDArray[np.float64], with_it: npt.NDArray[np.float64], mechanism: Mechanism, failure: float
+) -> set[float]:
+    """Of some quantiles, those whose error bounds are best on a Gaussian scale and best against the claim."""
     from scipy import stats
 
     candidates = np.quantile(np.concatenate([without, with_it]), _QUANTILES)
 
     def separation(threshold: float) -> float:
-        bounds = (
-            upper_rate(int((without > threshold).sum()), len(without), failure / 2),
-            upper_rate(int((with_it <= threshold).sum()), len(with_it), failure / 2),
-        )
-        return -float(sum(stats.norm.ppf(bound) for bound in bounds))
+        rates = _rates(without, with_it, threshold, failure)
+        return -float(stats.norm.ppf(rates.false_positive) + stats.norm.ppf(rates.false_negative))
 
-    return float(max(candidates, key=separation))
+    def excess(threshold: float) -> float:
+        return tradeoff.excess(_rates(without, with_it, threshold, failure), mechanism)
+
+    return {float(max(candidates, key=separation)), float(max(candidates, key=excess))}
+
+
+def _rates(
+    without: npt.NDArray[np.float64], with_it: npt.NDArray[np.float64], threshold: float, failure: float
+) -> ErrorRates:
+    return ErrorRates(
+        upper_rate(int((without > threshold).sum()), len(without), failure / 2),
+        upper_rate(int((with_it <= threshold).sum()), len(with_it), failure / 2),
+    )

@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from secure_train.dp.accounting import Mechanism, epsilon, privacy_profile
 from secure_train.dp.errors import InvalidParameterError
@@ -24,6 +26,7 @@ from secure_train.dp.errors import InvalidParameterError
 _EPSILONS = tuple(float(value) for value in np.concatenate([[0.0], np.geomspace(0.01, 20.0, 64)]))
 _SEARCH_FACTOR = 16.0
 _LEAST_NOISE = 0.05
+_GROWTH = np.exp(_EPSILONS)
 _SEARCH_STEPS = 10
 _ROUNDING = 1e-9
 
@@ -56,17 +59,25 @@ def distribution_free_epsilon(rates: ErrorRates, delta: float) -> float:
     return best
 
 
-def refutes(rates: ErrorRates, mechanism: Mechanism) -> bool:
-    """Whether no mechanism as private as this one (add or remove one) allows such rates.
+def excess(rates: ErrorRates, mechanism: Mechanism) -> float:
+    """How far rates are beyond what the mechanism allows (add or remove one), in units of probability.
 
-    The profile is the pessimistic one of `accounting`: what is refuted is so under the true one too.
+    Positive: no mechanism as private as this one allows them. The profile is the pessimistic one of
+    `accounting`: what is refuted is so under the true one too.
     """
-    deltas = np.array(privacy_profile(mechanism, _EPSILONS))
-    growth = np.exp(_EPSILONS)
     a, b = rates.false_positive, rates.false_negative
-    return bool(
-        (1 - b - growth * a > deltas + _ROUNDING).any() or (1 - a - growth * b > deltas + _ROUNDING).any()
-    )
+    beyond = np.maximum(1 - b - _GROWTH * a, 1 - a - _GROWTH * b) - _profile(mechanism)
+    return float(beyond.max()) - _ROUNDING
+
+
+def refutes(rates: ErrorRates, mechanism: Mechanism) -> bool:
+    """Whether no mechanism as private as this one allows such rates."""
+    return excess(rates, mechanism) > 0
+
+
+@lru_cache(maxsize=64)
+def _profile(mechanism: Mechanism) -> npt.NDArray[np.float64]:
+    return np.array(privacy_profile(mechanism, _EPSILONS))
 
 
 def epsilon_lower_bound(rates: ErrorRates, claimed: Mechanism, delta: float) -> float:
