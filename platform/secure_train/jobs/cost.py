@@ -14,8 +14,7 @@ from secure_train import dp
 from secure_train.dp.composition import DpEvent
 from secure_train.ledger import Shape
 from secure_train.spec import DatasetSchema, SpecError, SpecErrors, TrainingJob
-
-MAX_STEPS = 100_000
+from secure_train.spec.job import MAX_STEPS
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 from secure_train.spec.base import Name, SpecModel, refusal
 from secure_train.spec.model import ModelSpec
 
+MAX_STEPS = 100_000
+"""Longest training. The accountant's bound stays within 0.5 % of the truth up to here."""
+
 LabelValue = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9]([-_.A-Za-z0-9]{0,61}[A-Za-z0-9])?$"),
@@ -66,7 +69,7 @@ class Evaluation(SpecModel):
     every: int | None = Field(
         default=None,
         ge=1,
-        le=100_000_000,
+        le=MAX_STEPS,
         description="Steps between live evaluations; without it there is one evaluation, at the end.",
     )
 
@@ -141,7 +144,7 @@ class Training(SpecModel):
     steps: int | None = Field(
         default=None,
         ge=1,
-        le=100_000_000,
+        le=MAX_STEPS,
         validate_default=True,
         description="Optimizer steps. Give either this or `epochs`.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,25 @@ def test_a_dry_run_shows_cost_and_decision_and_submits_nothing(erin: Shell, job_
     assert load_job_text(resolved) == load_job(job_file)
     assert "None" not in people.out
     assert "allowed by engineer-submits-jobs" in cost
+    assert erin("jobs", "list", "-o", "json").data == before
+
+
+def test_a_working_directory_outside_the_job_files_folder_is_not_sent(erin: Shell, tmp_path: Path) -> None:
+    before = erin("jobs", "list", "-o", "json").data
+    (tmp_path / "job").mkdir()
+    (tmp_path / "secret.py").write_text("KEY = 1\n")
+    text = (EXAMPLES / "custom-model" / "job.yaml").read_text("utf-8")
+    file = tmp_path / "job" / "job.yaml"
+    for outside in ("..", "../.", str(tmp_path)):
+        file.write_text(re.sub(r"workingDir: .*", f"workingDir: {outside}", text), "utf-8")
+        answer = erin("submit", file, "-o", "json")
+        assert answer.status == 2
+        assert "workingDir" in answer.out
+    (tmp_path / "job" / "code").symlink_to(tmp_path)
+    file.write_text(re.sub(r"workingDir: .*", "workingDir: code", text), "utf-8")
+    error = erin("submit", file, "-o", "json").error
+    assert "lies outside" in error["message"]
+    assert error["hint"]
     assert erin("jobs", "list", "-o", "json").data == before
 
 

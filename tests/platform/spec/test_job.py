@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from secure_train.spec import Adam, MlpModel, SpecErrors, TrainingJob, load_job
+from secure_train.spec.job import MAX_STEPS
 
 
 def refused(text: str, *overrides: str) -> dict[str, str]:
@@ -122,6 +123,13 @@ def test_evaluation_must_leave_epsilon_for_training(job_text: str, share: str) -
 
 def test_a_job_may_do_without_evaluation(job_text: str) -> None:
     assert load_job(job_text, ["privacy.evaluation=null"]).privacy.evaluation is None
+
+
+def test_training_is_no_longer_than_the_accountant_is_exact_for(job_text: str) -> None:
+    longest = load_job(job_text, ["training.epochs=null", f"training.steps={MAX_STEPS}"])
+    assert longest.training.steps == MAX_STEPS
+    too_long = ("training.epochs=null", f"training.steps={MAX_STEPS + 1}")
+    assert set(refused(job_text, *too_long)) == {"training.steps"}
 
 
 def test_exactly_one_of_epochs_and_steps_is_given(job_text: str) -> None:

@@ -8,8 +8,8 @@ from fastapi import APIRouter, File, Form, Query, UploadFile
 from pydantic import TypeAdapter
 
 from secure_train.api.auth import Caller, Plane
-from secure_train.jobs.cost import MAX_STEPS
 from secure_train.registry.budgets import Wish
+from secure_train.spec.job import MAX_STEPS
 from secure_train.wire.data import (
     BudgetView,
     DatasetView,
