@@ -16,6 +16,7 @@ from secure_train.db.tables.jobs import (
 )
 from secure_train.db.tables.models import Model, ModelVersion
 from secure_train.db.tables.people import ApiToken, Principal, Project, ProjectMember
+from secure_train.db.tables.searches import Search, SearchTrial
 
 __all__ = [
     "ApiToken",
@@ -40,4 +41,6 @@ __all__ = [
     "Principal",
     "Project",
     "ProjectMember",
+    "Search",
+    "SearchTrial",
 ]
