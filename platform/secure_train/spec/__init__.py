@@ -19,7 +19,7 @@ from secure_train.spec.job import (
     Training,
     TrainingJob,
 )
-from secure_train.spec.json_schema import dataset_json_schema, json_schema
+from secure_train.spec.json_schema import dataset_json_schema, json_schema, search_json_schema
 from secure_train.spec.loading import job_from_json, load_job, load_schema, schema_from_json
 from secure_train.spec.model import CnnModel, EntrypointModel, LinearModel, MlpModel, ModelSpec
 from secure_train.spec.schema import (
@@ -34,10 +34,14 @@ from secure_train.spec.schema import (
     RegressionTarget,
     Target,
 )
+from secure_train.spec.search import SearchJob
+from secure_train.spec.search_loading import load_search, load_submittable, search_from_json
+from secure_train.spec.trials import Assignment, same_cost, trial_of
 from secure_train.spec.workdir import Package, PackedFile, pack, unpack
 
 __all__ = [
     "Adam",
+    "Assignment",
     "BinaryTarget",
     "CategoricalColumn",
     "CnnModel",
@@ -61,6 +65,7 @@ __all__ = [
     "Recovery",
     "RegressionTarget",
     "Resources",
+    "SearchJob",
     "Sgd",
     "SpecError",
     "SpecErrors",
@@ -77,7 +82,13 @@ __all__ = [
     "json_schema",
     "load_job",
     "load_schema",
+    "load_search",
+    "load_submittable",
     "pack",
+    "same_cost",
     "schema_from_json",
+    "search_from_json",
+    "search_json_schema",
+    "trial_of",
     "unpack",
 ]

@@ -57,6 +57,8 @@ def _allowed(node: Schema, root: Schema) -> str:
             return f"a mapping with the keys {', '.join(f'`{key}`' for key in node['properties'])}"
         case "string":
             return "text"
+        case "boolean":
+            return "`true` or `false`"
     return "any JSON value"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from secure_train.spec.base import SpecModel
 from secure_train.spec.job import TrainingJob
 from secure_train.spec.schema import DatasetSchema
+from secure_train.spec.search import SearchJob
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
@@ -17,6 +18,11 @@ Schema = dict[str, Any]
 def json_schema() -> Schema:
     """The schema of a job file, `apiVersion: secure-train/v1`, `kind: TrainingJob`."""
     return deepcopy(schema_of(TrainingJob))
+
+
+def search_json_schema() -> Schema:
+    """The schema of a search file, `kind: SearchJob`."""
+    return deepcopy(schema_of(SearchJob))
 
 
 def dataset_json_schema() -> Schema:

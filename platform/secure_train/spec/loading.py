@@ -28,25 +28,26 @@ def load_job(source: Source, overrides: Iterable[str] = ()) -> TrainingJob:
     Each override is `path=value` with the value in YAML, e.g. `privacy.epsilon=3` or `model.hidden=[64, 32]`,
     and replaces or adds what the text says at that path. Raises SpecErrors with everything that is wrong.
     """
-    return _validate(TrainingJob, _read(source, overrides))
+    return validate(TrainingJob, read(source, overrides))
 
 
 def load_schema(source: Source, overrides: Iterable[str] = ()) -> DatasetSchema:
     """A dataset schema, read as `load_job` reads a job."""
-    return _validate(DatasetSchema, _read(source, overrides))
+    return validate(DatasetSchema, read(source, overrides))
 
 
 def job_from_json(data: Mapping[str, object]) -> TrainingJob:
     """A job from decoded JSON, e.g. a request body or `canonical` bytes. Raises SpecErrors without lines."""
-    return _validate(TrainingJob, from_plain(data, "job"))
+    return validate(TrainingJob, from_plain(data, "job"))
 
 
 def schema_from_json(data: Mapping[str, object]) -> DatasetSchema:
     """A dataset schema from decoded JSON. Raises SpecErrors without lines."""
-    return _validate(DatasetSchema, from_plain(data, "dataset schema"))
+    return validate(DatasetSchema, from_plain(data, "dataset schema"))
 
 
-def _read(source: Source, overrides: Iterable[str]) -> Document:
+def read(source: Source, overrides: Iterable[str]) -> Document:
+    """A file or a text, with overrides, before it is checked."""
     if isinstance(source, os.PathLike):
         name = os.fspath(source)
         document = parse(decode(_file(name), name), name)
@@ -75,7 +76,8 @@ def _file(name: str) -> bytes:
         raise SpecErrors([problem], name) from error
 
 
-def _validate(model: type[Spec], document: Document) -> Spec:
+def validate(model: type[Spec], document: Document) -> Spec:
+    """The document as a model. Raises SpecErrors with everything that is wrong."""
     try:
         spec = model.model_validate(document.data, by_alias=True, by_name=False)
     except ValidationError as error:

@@ -152,10 +152,10 @@ class EntrypointModel(SpecModel):
     @field_validator("parameters")
     @classmethod
     def _exact_json(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        return {key: _exact(item, (key,)) for key, item in value.items()}
+        return {key: exact_json(item, (key,)) for key, item in value.items()}
 
 
-def _exact(value: JsonValue, at: tuple[str | int, ...]) -> JsonValue:
+def exact_json(value: JsonValue, at: tuple[str | int, ...]) -> JsonValue:
     """The value, with integers beyond the range that JSON holds exactly as floats of the same digits."""
     if len(at) > MAX_PARAMETER_DEPTH:
         raise refusal(
@@ -165,9 +165,9 @@ def _exact(value: JsonValue, at: tuple[str | int, ...]) -> JsonValue:
             at=at,
         )
     if isinstance(value, dict):
-        return {key: _exact(item, (*at, key)) for key, item in value.items()}
+        return {key: exact_json(item, (*at, key)) for key, item in value.items()}
     if isinstance(value, list):
-        return [_exact(item, (*at, index)) for index, item in enumerate(value)]
+        return [exact_json(item, (*at, index)) for index, item in enumerate(value)]
     if isinstance(value, int) and abs(value) > MAX_EXACT_INTEGER:
         # RFC 8785 writes the float 6e16 without point or exponent: what reads like that is that float.
         if abs(value) < 10**21 and Decimal(repr(float(value))) == value:

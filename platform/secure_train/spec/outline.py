@@ -37,6 +37,8 @@ class Outline:
         remaining = list(location)
         while remaining:
             part = remaining.pop(0)
+            if part == "[key]":
+                break  # pydantic's way to say that the key before it is meant, not its value
             if "oneOf" in node:
                 node = resolve({"$ref": node["discriminator"]["mapping"][part]}, self.root)[0]
                 continue
