@@ -200,25 +200,19 @@ def test_a_denied_submission_is_3_and_can_be_explained(erin: Shell, job_file: Pa
     assert "may not job:submit dataset:census/adult: purpose-not-allowed" in people.err
 
 
-def test_what_exceeds_the_budget_is_3(olivia: Shell, erin: Shell, server: Any, job_file: Path) -> None:
-    answer = erin(
-        "submit",
-        job_file,
-        "--set",
-        "privacy.epsilon=7.5",
-        "--set",
-        "privacy.evaluation.epsilon=0.1",
-        "-o",
-        "json",
-    )
-    assert answer.status == 0, answer.out
-    job = answer.data["id"]
-    refused = erin("submit", job_file, "-o", "json")
-    assert refused.status == 3
-    assert refused.error["code"] == "denied_by_budget"
-    budget = server.shell(olivia.folder, "user:olivia")("data", "budget", "census/adult", "-o", "json").data
-    assert budget["reserved_epsilon"] >= 7.5
-    assert erin("jobs", "cancel", job, "-o", "json").data["state"] == "cancelled"
+def test_what_exceeds_the_budget_is_3(olivia: Shell, erin: Shell, job_file: Path) -> None:
+    large = ["--set", "privacy.epsilon=7.5", "--set", "privacy.evaluation.epsilon=0.1", "-o", "json"]
+    held = []
+    while (answer := erin("submit", job_file, *large)).status == 0:
+        held.append(answer.data["id"])
+        assert len(held) < 5, "a budget of ε 10 holds no five jobs of ε 7.5"
+    assert held
+    assert answer.status == 3
+    assert answer.error["code"] == "denied_by_budget"
+    budget = olivia("data", "budget", "show", "census/adult", "-o", "json").data
+    assert 0 < budget["reserved_epsilon"] <= 10
+    for job in held:
+        assert erin("jobs", "cancel", job, "-o", "json").data["state"] == "cancelled"
 
 
 def test_the_life_of_a_queued_job(erin: Shell, job_file: Path) -> None:
