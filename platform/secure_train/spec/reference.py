@@ -20,7 +20,8 @@ All files are YAML: one document, UTF-8, at most 1 MiB, without anchors, aliases
 Plain words are read by YAML 1.2, so `no` is text and `1e-5` is a number. Unknown keys are errors. Every error
 is reported at once, with its line.
 
-Any value of a job or a search can be replaced on the command line: `--set privacy.epsilon=3 --set model.hidden=[64,32]`.
+Any value of a job or a search can be replaced on the command line: `--set privacy.epsilon=3
+--set model.hidden=[64,32]`.
 """
 
 
