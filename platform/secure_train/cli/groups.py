@@ -34,6 +34,7 @@ ENTRIES = {
     "models": Entry("models", "app", "Published models."),
     "policy": Entry("policy", "app", "Rules and decisions."),
     "audit": Entry("audit", "app", "The audit trail."),
+    "encrypt": Entry("encrypt", "app", "Linear layers on encrypted records (CKKS)."),
     "keys": Entry("keys", "app", "Keys of the vault."),
     "people": Entry("people", "app", "People, services and their tokens."),
     "projects": Entry("people", "projects", "Projects."),

@@ -54,7 +54,7 @@ def forward_bound(records_bound: float, weights: Reals) -> float:
 
 def forward_error(error: float, records_bound: float, weights: Reals, weight_bits: int) -> float:
     """The worst case of a forward product's error."""
-    features = weights.shape[0]
+    features: int = weights.shape[0]
     rounding = rounding_error(weight_bits)
     sum_of_weights: float = np.abs(weights).sum(axis=0).max(initial=0.0)
     return error * float(sum_of_weights) + rounding * (records_bound * math.sqrt(features) + features * error)
@@ -84,12 +84,12 @@ def forward_deviation(fresh: Fresh, weight_norm: float, records_bound: float, we
 
 
 def gradient_deviation(
-    fresh: Fresh, records_bound: float, errors_bound: float, samples: int, packing: Packing
+    records: Fresh, errors: Fresh, records_bound: float, errors_bound: float, samples: int, packing: Packing
 ) -> float:
     """The standard deviation of a gradient product's error, at most."""
     blocks = packing.sample_blocks(samples)
     return math.hypot(
-        fresh.deviation * records_bound * math.sqrt(samples),
-        fresh.deviation * errors_bound * math.sqrt(samples),
-        fresh.deviation**2 * math.sqrt(blocks * packing.ring_degree),
+        errors.deviation * records_bound * math.sqrt(samples),
+        records.deviation * errors_bound * math.sqrt(samples),
+        records.deviation * errors.deviation * math.sqrt(blocks * packing.ring_degree),
     )
