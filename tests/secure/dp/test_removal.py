@@ -36,7 +36,8 @@ def test_a_contrastive_loss_fails_the_removal_test(tools, flat_data):
 def test_coupling_that_stays_within_the_bound_still_fails_the_removal_test(tools):
     def centred(model, batch):
         outputs = model(batch[0])
-        return tools.cross_entropy(outputs, batch[1]) + 0.3 * (outputs - outputs.mean(0)).square().mean(1)
+        spread = (outputs - outputs.mean(0)).square().mean(1)
+        return tools.cross_entropy(outputs, batch[1]) + 0.3 * spread
 
     torch.manual_seed(2)
     tokens, targets = torch.randint(1, 20, (12, 5)), torch.randint(0, 3, (12,))
@@ -47,7 +48,7 @@ def test_coupling_that_stays_within_the_bound_still_fails_the_removal_test(tools
 
 
 class FakeQuantised(nn.Module):
-    """Rounds activations to a grid that the largest value of the *batch* sets (quantisation-aware training)."""
+    """Quantisation-aware training: rounds to a grid that the largest value of the batch sets."""
 
     def __init__(self):
         super().__init__()

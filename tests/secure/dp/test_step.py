@@ -21,8 +21,8 @@ from secure_train.dp import (
     GaussianNoise,
     InvalidParameterError,
     NoiseReuseError,
-    PoissonSampler,
     PerformanceFlags,
+    PoissonSampler,
     PrivacySpec,
     PrivateStep,
 )

@@ -165,13 +165,13 @@ class Clipper:
             with torch.no_grad(), self._tape.paused():
                 factors = per_record_gradients(uses, self._names, records)
                 del uses
-                if not factors:
-                    return
                 factors, squared = self._measured(factors)
             if self._unverified:
                 verify(losses, factors, squared, self.parameters, self._max_grad_norm, autocast=autocast)
                 # A lone record cannot show that records influence each other.
                 self._unverified = records < 2
+            if not factors:
+                return
             with torch.no_grad():
                 weights = clipping_weights(
                     squared, losses.detach().isfinite(), self._clipping, self._max_grad_norm, self._layers

@@ -125,7 +125,9 @@ class Tape:
                 leaves[place] = tensor
             return pytree.tree_unflatten(leaves, shape)
 
-        return tap
+        # A compiled graph would leave out what the backward pass notes: compilation ends before a tap and
+        # starts again after it.
+        return torch.compiler.disable(tap)  # type: ignore[no-untyped-call, no-any-return]
 
     def note(self, use: Use) -> None:
         """Called by taps in the backward pass."""

@@ -62,7 +62,7 @@ def test_per_layer_clipping_shares_the_norm_out_to_layers(case, tools):
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     layers = {name.rpartition(".")[0] for name in trained}
     bound = 0.1 / math.sqrt(len(layers))
-    expected = {name: 0.0 for name in trained}
+    expected = dict.fromkeys(trained, 0.0)
     for gradients in tools.one_by_one(model, tools.losses, batch):
         for layer in layers:
             own = {name: g for name, g in gradients.items() if name.rpartition(".")[0] == layer}
@@ -266,6 +266,18 @@ def test_coupled_records_are_noticed_on_the_first_batch_that_can_show_it(tools, 
 def test_a_contrastive_loss_is_noticed_on_the_first_batch(tools, flat_data):
     with pytest.raises(UnsupportedModel, match="influence each other"):
         tools.clipped_sum(tools.mlp(), tools.contrastive, flat_data, 1.0)
+
+
+def test_a_model_whose_every_parameter_is_bypassed_is_refused_rather_than_given_a_sum_of_zeros(
+    tools, flat_data
+):
+    model = nn.Linear(10, 3)
+
+    def losses(model, batch):
+        return tools.cross_entropy(nn.functional.linear(batch[0], model.weight, model.bias), batch[1])
+
+    with pytest.raises(UnsupportedModel, match="weight, bias"):
+        tools.clipped_sum(model, losses, flat_data, 1.0)
 
 
 def test_a_clipper_works_on_after_a_batch_that_failed(tools, flat_data):

@@ -117,7 +117,7 @@ def test_multi_head_attention_with_all_its_projections(tools, batch_first, need_
 def test_attention_whose_dropout_cannot_be_repeated_is_refused(tools):
     model = Attentive(True, False)
     model.attention.dropout = 0.1
-    with pytest.raises(UnsupportedModel, match="attention: .*dropout"):
+    with pytest.raises(UnsupportedModel, match=r"attention: .*dropout"):
         tools.clipped_sum(model, squared, (torch.randn(4, 3, 8),), 1.0)
 
 

@@ -46,7 +46,7 @@ def squared_lengths(vectors: Tensor) -> Tensor:
     Squares that underflow float32 are covered by the smallest normal number; those that overflow give inf.
     """
     kind = torch.float64 if vectors.dtype == torch.float64 else torch.float32
-    lengths = torch.linalg.vector_norm(vectors, dim=-1, dtype=kind).double().square()
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, dtype=kind).double().square()
     return lengths + vectors.shape[-1] * torch.finfo(kind).tiny
 
 

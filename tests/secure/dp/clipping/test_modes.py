@@ -1,4 +1,4 @@
-"""bfloat16 autocast, float64, and the memory that checkpointing saves."""
+"""Other ways to run a model: autocast, float64, checkpointing, compilation."""
 
 from __future__ import annotations
 
@@ -107,3 +107,13 @@ def test_checkpointing_drops_what_taps_save_until_the_backward_pass(tools):
             clipper.sum(losses, (torch.randn(5, 6), torch.tensor([0, 1, 2, 0, 1])))
         kept[use] = sum(sizes)
     assert kept[True] < 0.6 * kept[False]
+
+
+def test_a_compiled_model_gives_the_same_sum(case, tools):
+    model, *batch = case
+    expected = tools.clipped_sum(model, tools.losses, batch, 0.1)
+    compiled = torch.compile(model, backend="aot_eager")
+    with Clipper(model, 0.1) as clipper:
+        for _ in range(2):
+            clipped = clipper.sum(lambda _, b: tools.losses(compiled, b), batch).gradients
+            assert tools.difference(clipped, expected) <= 1e-6
