@@ -18,7 +18,10 @@ from secure_train.jobs.launcher import RayLauncher
 from secure_train.jobs.submit import JobService
 from secure_train.jobs.worker_service import WorkerService
 from secure_train.policy import CapabilityIssuer, Guard, PolicyEngine
-from secure_train.registry import BudgetService, DatasetService, Limits, ModelService
+from secure_train.registry import Limits
+from secure_train.registry.budgets import BudgetService
+from secure_train.registry.datasets import DatasetService
+from secure_train.registry.models import ModelService
 from secure_train.vault import KeyFile, SealedFileVault
 
 VAULT_FILE, KEY_FILE = "vault.json", "vault.key"

@@ -14,7 +14,8 @@ from starlette.concurrency import run_in_threadpool
 
 from secure_train.api.control_plane import ControlPlane
 from secure_train.identity import NotAuthenticated, authenticate
-from secure_train.jobs import TERMINAL, JobUpdate
+from secure_train.jobs import TERMINAL
+from secure_train.jobs.submit import JobUpdate
 from secure_train.policy import actors
 from secure_train.wire.jobs import JobDetail
 

@@ -1,6 +1,6 @@
 """A job's life on the control plane's side: submitted, queued, launched, watched, recovered, ended.
 
-`controller` and `launcher` are imported from their modules: not everybody who asks for a job imports Ray.
+Services are imported from their modules: who starts Ray, or asks whether a job has ended, needs no torch.
 """
 
 from secure_train.jobs.errors import (
@@ -16,8 +16,6 @@ from secure_train.jobs.errors import (
     TicketRefused,
 )
 from secure_train.jobs.states import ACTIVE, EDGES, TERMINAL, JobState
-from secure_train.jobs.submit import JobService, JobUpdate
-from secure_train.jobs.worker_service import WorkerService
 
 __all__ = [
     "ACTIVE",
@@ -28,13 +26,10 @@ __all__ = [
     "JobConflict",
     "JobError",
     "JobNotFound",
-    "JobService",
     "JobState",
-    "JobUpdate",
     "LauncherError",
     "LauncherUnreachable",
     "OutOfRestarts",
     "StaleWorker",
     "TicketRefused",
-    "WorkerService",
 ]

@@ -18,7 +18,7 @@ from secure_train.jobs.keys import code_manifest, job_key
 from secure_train.jobs.lineage import good_checkpoints
 from secure_train.jobs.locks import lock_job
 from secure_train.jobs.states import TERMINAL, JobState
-from secure_train.registry import live_manifests
+from secure_train.registry.sealing import live_manifests
 from secure_train.vault import DataKey, SealedFileVault
 
 logger = logging.getLogger(__name__)

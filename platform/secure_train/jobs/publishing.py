@@ -19,7 +19,9 @@ from secure_train.jobs.recovery import close_recoveries
 from secure_train.jobs.states import JobState
 from secure_train.jobs.transitions import transition
 from secure_train.jobs.worker_gate import Call
-from secure_train.registry import InvalidModel, ModelService, SealedWeights
+from secure_train.registry import InvalidModel
+from secure_train.registry.models import ModelService
+from secure_train.registry.sealing import SealedWeights
 from secure_train.vault import SealedFileVault
 from secure_train.wire.worker import Published, PublishModel
 

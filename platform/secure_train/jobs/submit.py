@@ -35,7 +35,8 @@ from secure_train.jobs.views import job_detail, job_view, job_views, log_lines, 
 from secure_train.ledger import BudgetExceeded
 from secure_train.ledger.exact import rounded_up
 from secure_train.policy import Action, Actor, Denied, Guard, resources
-from secure_train.registry import DatasetService, NotFound
+from secure_train.registry import NotFound
+from secure_train.registry.datasets import DatasetService
 from secure_train.spec import TrainingJob, job_from_json
 from secure_train.vault import SealedFileVault
 from secure_train.wire.jobs import (

@@ -41,7 +41,8 @@ from secure_train.policy import (
     CapabilityIssuer,
     Guard,
 )
-from secure_train.registry import DatasetService, ModelService
+from secure_train.registry.datasets import DatasetService
+from secure_train.registry.models import ModelService
 from secure_train.vault import SealedFileVault
 from secure_train.wire.worker import (
     Ack,

@@ -1,7 +1,8 @@
-"""Datasets and models: taken in, sealed, described, opened for those whom policy lets."""
+"""Datasets and models: taken in, sealed, described, opened for those whom policy lets.
 
-from secure_train.registry.budgets import BudgetService
-from secure_train.registry.datasets import DatasetService, RowsGrant
+Services are imported from their modules: who only drafts a schema from rows needs neither database nor torch.
+"""
+
 from secure_train.registry.errors import (
     AlreadyExists,
     InvalidModel,
@@ -15,16 +16,11 @@ from secure_train.registry.errors import (
     TableTooLarge,
 )
 from secure_train.registry.limits import Limits
-from secure_train.registry.models import ModelService
-from secure_train.registry.sealing import SealedWeights, live_manifests
 
 __all__ = [
     "AlreadyExists",
-    "BudgetService",
-    "DatasetService",
     "InvalidModel",
     "Limits",
-    "ModelService",
     "NotFound",
     "NotServed",
     "Problem",
@@ -32,8 +28,5 @@ __all__ = [
     "RegistryError",
     "Retired",
     "RowErrors",
-    "RowsGrant",
-    "SealedWeights",
     "TableTooLarge",
-    "live_manifests",
 ]

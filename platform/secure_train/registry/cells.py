@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from secure_train.registry.errors import ProblemKind, Problems
+from secure_train.registry.values import Cells, parse_number
 from secure_train.spec import CategoricalColumn, DatasetSchema, NumericColumn, RegressionTarget
 from secure_train.training.encoding import TARGET, column_name
 
-Cells = Sequence[str] | NDArray[np.float64]
-"""A piece of a column: text as written, or numbers where the file format has them (NaN where missing)."""
-
-_NUMBER = re.compile(r"[ \t]*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?[ \t]*", re.ASCII)
 _LISTED_CATEGORIES = 12
 
 
@@ -96,13 +90,6 @@ class CodeReader:
     def _allowed(self) -> str:
         listed = ", ".join(list(self.codes)[:_LISTED_CATEGORIES])
         return listed if len(self.codes) <= _LISTED_CATEGORIES else f"{listed}, … ({len(self.codes)} in all)"
-
-
-def parse_number(text: str) -> float | None:
-    """Read a finite decimal number as people write it; None for anything else."""
-    if _NUMBER.fullmatch(text) and math.isfinite(value := float(text)):
-        return value
-    return None
 
 
 def feature_readers(schema: DatasetSchema) -> list[ColumnReader]:

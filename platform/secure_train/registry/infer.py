@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from secure_train.registry.cells import Cells, parse_number
 from secure_train.registry.errors import NotFound, Problems
 from secure_train.registry.tables import Format, Wanted, place_of, read
+from secure_train.registry.values import Cells, parse_number
 
 MAX_CATEGORIES = 50
 """A text column with more distinct values than this looks like free text or an identifier, and is ignored."""

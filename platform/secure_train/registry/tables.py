@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from secure_train.registry.cells import Cells
 from secure_train.registry.errors import ProblemKind, Problems
 from secure_train.registry.limits import DEFAULT_LIMITS, Limits
+from secure_train.registry.values import Cells
 
 CHUNK_ROWS = 8192
 

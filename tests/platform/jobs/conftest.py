@@ -19,13 +19,15 @@ from secure_train.blocks import BlockStore, DirectoryBackend
 from secure_train.db import Database
 from secure_train.db.tables import BudgetReservation, Job, Principal
 from secure_train.db.trail import Trail
-from secure_train.jobs import JobService, WorkerService
 from secure_train.jobs.capacity import NodeResources
 from secure_train.jobs.controller import Controller, Timing
 from secure_train.jobs.errors import LauncherUnreachable
 from secure_train.jobs.launcher import DriverStatus, RayLauncher
+from secure_train.jobs.submit import JobService
+from secure_train.jobs.worker_service import WorkerService
 from secure_train.policy import Actor, CapabilityIssuer, Guard, actors
-from secure_train.registry import DatasetService, ModelService
+from secure_train.registry.datasets import DatasetService
+from secure_train.registry.models import ModelService
 from secure_train.spec import job_from_json, schema_from_json
 from secure_train.training.models import build_model
 from secure_train.vault import DataKey, KeyFile, SealedFileVault

@@ -15,7 +15,8 @@ from secure_train.blocks import BlockStore, DirectoryBackend
 from secure_train.db import Database
 from secure_train.db.trail import Trail
 from secure_train.policy import Actor, Guard
-from secure_train.registry import DatasetService, ModelService
+from secure_train.registry.datasets import DatasetService
+from secure_train.registry.models import ModelService
 from secure_train.vault import KeyFile, SealedFileVault
 from secure_train.wire.data import NewDataset
 

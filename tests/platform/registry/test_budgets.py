@@ -12,8 +12,8 @@ from secure_train.db.tables import Dataset, Principal
 from secure_train.db.trail import Trail
 from secure_train.dp.composition import PoissonGaussian
 from secure_train.policy import Actor, Denied, Guard, actors
-from secure_train.registry import BudgetService, NotFound
-from secure_train.registry.budgets import Wish
+from secure_train.registry import NotFound
+from secure_train.registry.budgets import BudgetService, Wish
 from secure_train.wire.data import SetAllocation, SetBudget
 
 ADULT = "census/adult"

@@ -16,14 +16,10 @@ from secure_train.db import Database
 from secure_train.db.tables import Dataset, DatasetVersion
 from secure_train.db.trail import Trail
 from secure_train.policy import Denied, Guard
-from secure_train.registry import (
-    AlreadyExists,
-    DatasetService,
-    NotFound,
-    RowErrors,
-    live_manifests,
-)
+from secure_train.registry import AlreadyExists, NotFound, RowErrors
 from secure_train.registry.budgets import BudgetService, Wish
+from secure_train.registry.datasets import DatasetService
+from secure_train.registry.sealing import live_manifests
 from secure_train.spec import SpecErrors, schema_from_json
 from secure_train.training.encoding import Split, encode, split_rows
 from secure_train.vault import SealedFileVault

@@ -14,7 +14,8 @@ import pytest
 from sqlalchemy import func, select
 
 from secure_train.db.tables import Dataset
-from secure_train.registry import DatasetService, Limits, TableTooLarge
+from secure_train.registry import Limits, TableTooLarge
+from secure_train.registry.datasets import DatasetService
 from secure_train.registry.ingest import ingest
 from secure_train.registry.tables import CHUNK_ROWS, Format
 from secure_train.spec import schema_from_json

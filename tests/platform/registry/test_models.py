@@ -17,17 +17,10 @@ from secure_train.blocks import BlockStore, MissingManifest, WrongDigest
 from secure_train.db import Database, new_id
 from secure_train.db.tables import BudgetReservation, DatasetVersion, Job, ModelVersion, Principal
 from secure_train.policy import Actor, Denied
-from secure_train.registry import (
-    DatasetService,
-    InvalidModel,
-    ModelService,
-    NotFound,
-    NotServed,
-    Retired,
-    RowErrors,
-    live_manifests,
-    serving,
-)
+from secure_train.registry import InvalidModel, NotFound, NotServed, Retired, RowErrors, serving
+from secure_train.registry.datasets import DatasetService
+from secure_train.registry.models import ModelService
+from secure_train.registry.sealing import live_manifests
 from secure_train.spec import job_from_json, schema_from_json
 from secure_train.training.encoding import encode_features
 from secure_train.training.models import build_model
