@@ -40,6 +40,7 @@ ENTRIES = {
     "projects": Entry("people", "projects", "Projects."),
     "login": Entry("contexts", "login", "Log in with an API token, read from a hidden prompt or from stdin."),
     "context": Entry("contexts", "app", "The control planes you are logged in to."),
+    "privacy": Entry("privacy", "app", "Privacy, tried out on this machine on synthetic or public rows."),
     "spec": Entry("spec", "app", "The job file's format."),
     "up": Entry("stack", "up", "Start the stack on this machine: a control plane and a local Ray cluster."),
     "down": Entry("stack", "down", "Stop the stack on this machine."),

@@ -18,7 +18,7 @@ from secure_train.api.report.axes import Scale, padded, ticks, time_ticks
 from secure_train.api.report.life import life_of, thinned
 from secure_train.api.report.privacy import best_guess
 from secure_train.api.report.releases import curves, noise_half_width
-from secure_train.dp import EvaluationRelease, Mechanism, build_statement
+from secure_train.dp import Clipping, EvaluationRelease, Mechanism, build_statement
 from secure_train.spec import load_job
 from secure_train.wire.evidence import DecisionView
 from secure_train.wire.jobs import (
@@ -247,6 +247,7 @@ def model() -> ModelVersionView:
         Mechanism(SIGMA, 1024 / ROWS, STEPS),
         1e-5,
         max_grad_norm=1.0,
+        clipping=Clipping.FLAT,
         expected_batch_size=1024,
         workers=2,
         public_inputs={

@@ -166,7 +166,7 @@ def small_model():
             model(batch[0]).squeeze(1), batch[1], reduction="none"
         )
 
-    return Trained(model, losses, lambda parameters: torch.optim.SGD(parameters, lr=2.0))
+    return Trained(model, losses, lambda model: torch.optim.SGD(model.parameters(), lr=2.0))
 
 
 def labelled(count, seed):

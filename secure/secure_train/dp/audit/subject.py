@@ -19,7 +19,7 @@ from secure_train.dp.step import AllReduce, PrivacySpec, PrivateStep
 
 Observer = Callable[[int, int, Tensor], None]
 """(epoch, step, released): the noised sum over all workers, flat, in units of C. To be copied if kept."""
-Optimizer = Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer]
+Optimizer = Callable[[nn.Module], torch.optim.Optimizer]
 _PHYSICAL_BATCH = 4096
 
 
@@ -39,7 +39,8 @@ class Trained:
     Attributes:
         model: every worker trains a copy of it.
         loss_fn: (model, batch) to per-record losses; a batch is a tuple of tensors.
-        optimizer: moves the weights; without one they stay, for models whose gradients do not depend on them.
+        optimizer: made for a model, moves its weights; without one they stay, for models whose gradients do
+            not depend on them.
     """
 
     model: nn.Module
@@ -151,7 +152,7 @@ class _Watcher(torch.optim.Optimizer):
     def __init__(self, model: nn.Module, inner: Optimizer | None, scale: float) -> None:
         self._watched = [p for p in model.parameters() if p.requires_grad]
         super().__init__(self._watched, {})
-        self._inner = None if inner is None else inner(self._watched)
+        self._inner = None if inner is None else inner(model)
         self._scale = scale
 
     def step(self, closure: object = None) -> None:  # type: ignore[override]
