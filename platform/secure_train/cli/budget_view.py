@@ -9,7 +9,7 @@ from secure_train.wire.data import BudgetView, DpEventView, FitView
 
 WIDTH = 50
 RULES = {
-    "rdp-filter": "jobs add up by a Rényi filter: together they come to less than the sum of their ε",
+    "rdp-filter": "jobs add up by a Rényi filter: a few of them come to less than the sum of their ε",
     "basic": "jobs add up plainly: ε and δ are summed",
 }
 
@@ -88,7 +88,7 @@ def _jobs(to: Console, found: BudgetView) -> None:
     ]
     rows("Jobs", columns, lines, "no job has spent or holds anything that you may see")(to)
     if found.hidden_lines:
-        to.print(f"and {found.hidden_lines} jobs that you may not see", markup=False)
+        to.print(f"not shown, since you may not see them: {found.hidden_lines}", markup=False)
     to.print()
 
 

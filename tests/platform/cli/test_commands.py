@@ -200,19 +200,63 @@ def test_a_denied_submission_is_3_and_can_be_explained(erin: Shell, job_file: Pa
     assert "may not job:submit dataset:census/adult: purpose-not-allowed" in people.err
 
 
-def test_what_exceeds_the_budget_is_3(olivia: Shell, erin: Shell, job_file: Path) -> None:
-    large = ["--set", "privacy.epsilon=7.5", "--set", "privacy.evaluation.epsilon=0.1", "-o", "json"]
+def test_what_exceeds_the_budget_is_3_with_what_is_left_and_what_would_fit(
+    olivia: Shell, erin: Shell, job_file: Path
+) -> None:
+    large = ("submit", job_file, "--set", "privacy.epsilon=7.5", "-o", "json")
     held = []
-    while (answer := erin("submit", job_file, *large)).status == 0:
-        held.append(answer.data["id"])
+    while (refused := erin(*large)).status == 0:
+        held.append(refused.data["id"])
         assert len(held) < 5, "a budget of ε 10 holds no five jobs of ε 7.5"
     assert held
-    assert answer.status == 3
-    assert answer.error["code"] == "denied_by_budget"
-    budget = olivia("data", "budget", "show", "census/adult", "-o", "json").data
-    assert 0 < budget["reserved_epsilon"] <= 10
-    for job in held:
+    assert (refused.status, refused.error["code"]) == (3, "denied_by_budget")
+    said = refused.error["message"]
+    assert "the job costs ε 7.5 by itself (δ 1e-05); the budget of dataset 'adult' is ε 10 (δ 0.0001)" in said
+    fitting = re.search(r"privacy\.epsilon up to ([0-9.]+) would fit", said)
+    assert fitting is not None
+    planned = erin(*large, "--dry-run")
+    assert planned.status == 3
+    assert planned.json["data"]["fitting_epsilon"] == float(fitting[1])
+    assert planned.error["message"] in said
+    assert f"privacy.epsilon up to {fitting[1]} would fit" in planned.error["hint"]
+    shown = erin("data", "budget", "show", "census/adult", "-o", "json").data
+    assert shown["fit"]["epsilon"] == float(fitting[1])
+    assert 0 < shown["reserved_epsilon"] <= 10
+    smaller = erin("submit", job_file, "--set", f"privacy.epsilon={fitting[1]}", "-o", "json")
+    assert smaller.status == 0, smaller.out
+    people = olivia("data", "budget", "show", "census/adult").out
+    assert "0 spent" in people
+    assert "▒▒" in people
+    assert "no ε would fit" in people or "could have ε ≤" in people
+    for job in (*held, smaller.data["id"]):
+        assert job in people
         assert erin("jobs", "cancel", job, "-o", "json").data["state"] == "cancelled"
+
+
+def test_a_budget_is_raised_and_divided_by_its_owner_with_a_reason(
+    olivia: Shell, erin: Shell, job_file: Path
+) -> None:
+    why = ("--reason", "approved by the board")
+    denied = erin("data", "budget", "set", "census/adult", "--epsilon", "20", *why, "-o", "json")
+    assert (denied.status, denied.error["code"]) == (3, "denied_by_policy")
+    raised = olivia("data", "budget", "set", "census/adult", "--epsilon", "12", *why, "-o", "json").data
+    assert (raised["epsilon"], raised["changes"][-1]["reason"]) == (12.0, "approved by the board")
+    part = ("--project", "census", "--epsilon", "4.6")
+    divided = olivia("data", "budget", "allocate", "census/adult", *part, *why, "-o", "json").data
+    assert [(one["project"], one["epsilon"]) for one in divided["allocations"]] == [("census", 4.6)]
+    refused = erin("submit", job_file, "--set", "privacy.epsilon=6", "-o", "json")
+    assert (
+        "the part of project 'census' in the budget of dataset 'adult' is ε 4.6" in refused.error["message"]
+    )
+    assert olivia("data", "budget", "allocate", "census/adult", *part[:3], "12", *why).status == 0
+    back = olivia("data", "budget", "set", "census/adult", "--epsilon", "10", *why, "-o", "json")
+    assert (back.status, back.error["code"]) == (1, "conflict")
+    assert "has a part of ε 12" in back.error["message"]
+    people = olivia("data", "budget", "show", "census/adult").out
+    for text in ("Parts of projects", "whole budget", "part of census", "approved by the board"):
+        assert text in people
+    assert olivia("data", "budget", "allocate", "census/adult", *part[:3], "10", *why).status == 0
+    assert olivia("data", "budget", "set", "census/adult", "--epsilon", "10", *why).status == 0
 
 
 def test_the_life_of_a_queued_job(erin: Shell, job_file: Path) -> None:
