@@ -232,7 +232,9 @@ class HomoEncryptor(_Encrypts):
         plain = np.empty((words.shape[0], self.parameters.ring_degree), np.int64)
         for index in range(words.shape[0]):
             plain[index] = self._decrypted(words[index])
-        return _unpacked(header, self._ring.from_ntt(plain).reshape(*header.grid, -1))
+        return _unpacked(
+            header, self._ring.from_ntt(plain).reshape(*header.grid, self.parameters.ring_degree)
+        )
 
     def _decrypted(self, words: Integers) -> Integers:
         plaintext = seal.Plaintext()

@@ -108,8 +108,8 @@ class Plan:
     def flooding_margin(self, noise_deviation: float, releases: int) -> float:
         """A bound of the information (KL, nats) that releases give about encryption errors, and so the key.
 
-        |e|²/(2·deviation²) for each release with Gaussian noise of that deviation on every number (σ·C); |e| is
-        the most that the error vector can be long. Li and Micciancio, EUROCRYPT 2021.
+        |e|²/(2·deviation²) for each release with Gaussian noise of that deviation on every number (σ·C); |e|
+        is the most that the error vector can be long. Li and Micciancio, EUROCRYPT 2021.
 
         Raises:
             InvalidInput: the deviation or the number of releases is not positive.
