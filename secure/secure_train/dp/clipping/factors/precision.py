@@ -71,14 +71,19 @@ def add_weighted_product(total: Tensor, left: Tensor, right: Tensor, weights: Te
     if left.dtype != torch.bfloat16 or not left.is_cuda:
         left, right = wide(left), wide(right)
     # The smaller operand is scaled: one pass over less memory.
-    scale = weights.to(left.dtype).view(-1, 1, 1)
     if left.shape[-1] <= right.shape[-1]:
-        left = left * scale
+        left = _scaled(left, weights)
     else:
-        right = right * scale
+        right = _scaled(right, weights)
     left, right = left.flatten(0, 1), right.flatten(0, 1)
     if left.dtype == total.dtype:
         total.addmm_(left.mT, right)
     else:
         # Rounding the *sum* to bfloat16 would let one record move it by more than its own contribution.
         total.add_(torch.mm(left.mT, right, out_dtype=torch.float32))
+
+
+def _scaled(operand: Tensor, weights: Tensor) -> Tensor:
+    """w_i·x_i in the operand's dtype, rounded once: weights in bfloat16 would be rounded a second time."""
+    kind = operand.dtype if operand.dtype == torch.float64 else torch.float32
+    return torch.mul(operand, weights.to(kind).view(-1, 1, 1), out=torch.empty_like(operand))
