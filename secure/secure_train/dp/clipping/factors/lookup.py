@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from secure_train.dp.clipping.factors.base import Factor, zeroed
-from secure_train.dp.clipping.factors.budget import InstantiationBudget
+from secure_train.dp.clipping.factors.budget import InstantiationBudget, in_scratch
 from secure_train.dp.clipping.factors.precision import gram, rounding_of, squared_lengths, wide
 
 
@@ -31,9 +31,10 @@ class Lookup:
         lengths = squared_lengths(self.gradient)
         if self.index.shape[1] == 1:
             return lengths[:, 0], self
-        same = self.index.unsqueeze(2) == self.index.unsqueeze(1)
-        # Only what underflows float32 is lost, which `squared_lengths` has added already.
-        product = torch.where(same, gram(self.gradient), 0).sum((1, 2)).double()
+        records, steps = self.index.shape
+        product = torch.cat(
+            [_coinciding(self.index[part], self.gradient[part]) for part in in_scratch(records, 9 * steps**2)]
+        )
         slack = rounding_of(self.gradient).products * lengths.sqrt().sum(1).square()
         return product.clamp(min=0) + slack, self
 
@@ -52,3 +53,9 @@ class Lookup:
         gradient = wide(self.gradient)
         dense = gradient.new_zeros(len(gradient), self.rows, gradient.shape[2])
         return dense.scatter_add_(1, self.index.unsqueeze(2).expand(gradient.shape), gradient)
+
+
+def _coinciding(index: Tensor, gradient: Tensor) -> Tensor:
+    """Σ_st [index_s = index_t]·⟨gradient_s, gradient_t⟩, (B,), float64."""
+    same = index.unsqueeze(2) == index.unsqueeze(1)
+    return gram(gradient).masked_fill_(~same, 0).sum((1, 2)).double()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from secure_train.dp.clipping.factors.base import Factor, zeroed
-from secure_train.dp.clipping.factors.budget import InstantiationBudget
+from secure_train.dp.clipping.factors.budget import InstantiationBudget, in_scratch
 from secure_train.dp.clipping.factors.dense import Dense
 from secure_train.dp.clipping.factors.precision import (
     add_weighted_product,
@@ -49,7 +49,11 @@ class Outer:
         records, steps, m = self.left.shape
         n = self.right.shape[2]
         if prefers_ghost(steps, m, n):
-            norms, lengths = self._ghost()
+            parts = [
+                Outer(self.left[part], self.right[part])._ghost()
+                for part in in_scratch(records, 8 * steps**2)
+            ]
+            norms, lengths = (torch.cat(values) for values in zip(*parts, strict=True))
         else:
             each = m * n * wide(self.left[:0]).element_size()
             if budget.keep(records * each):
