@@ -14,7 +14,7 @@ from rich.console import Console
 from secure_train.cli.context import connect
 from secure_train.cli.errors import UsageError
 from secure_train.cli.model_card import print_card
-from secure_train.cli.output import Format, Output, console, note, rows, show
+from secure_train.cli.output import Format, Output, console, facts, note, rows, show
 from secure_train.client import Client
 from secure_train.wire.models import ModelVersionView, Prediction
 
@@ -66,6 +66,37 @@ def show_model(model: Reference, output: Output = Format.TABLE) -> None:
     with connect() as client:
         _, version = _version(client, model)
     show(version, output, lambda to: print_card(version, to))
+
+
+@app.command()
+def statement(
+    model: Reference,
+    audit: Annotated[
+        Path | None,
+        typer.Option(help="What `privacy audit -o json` printed.", exists=True, dir_okay=False),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page to this file.")] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Show a version's DP statement, with what its dataset has spent in all and with an audit of yours."""
+    from secure_train.api.report.statement_page import render_statement, sections
+    from secure_train.cli.statement import current_statement
+
+    with connect() as client:
+        name, version = _version(client, model)
+        found = current_statement(client, version, audit)
+    reference = f"{name}@{version.version}"
+    if html is not None:
+        html.write_text(render_statement(reference, found), encoding="utf-8")
+        note(f"page: {html}")
+
+    def text(to: Console) -> None:
+        to.print(f"DP statement of {reference}", markup=False)
+        for section in sections(found):
+            to.print(f"\n[bold]{section.title}[/]")
+            facts([(item, value) for item, value, _ in section.rows], to)
+
+    show(found, output, text)
 
 
 @app.command()
