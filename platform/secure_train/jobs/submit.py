@@ -299,6 +299,9 @@ class JobService:
         if self._guard.still_allowed(actor, Action.DATASET_READ, thing) or self._guard.still_allowed(
             actor, Action.JOB_SUBMIT, thing, context_of(spec)
         ):
+            with self._database.read() as session:
+                # The curves of all jobs so far, cached: the transaction that locks the budget need not wait.
+                ledger.room(session, dataset, spec.metadata.project).left_epsilon()
             return price(spec, version)
         return unpriced(version)
 
