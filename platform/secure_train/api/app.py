@@ -19,7 +19,7 @@ from secure_train.api.answers import ANSWERS, Answer
 from secure_train.api.auth import is_known
 from secure_train.api.control_plane import ControlPlane
 from secure_train.api.limits import BodyLimit
-from secure_train.api.routes import datasets, evidence, jobs, models, people, worker
+from secure_train.api.routes import datasets, evidence, jobs, models, people, searches, worker
 from secure_train.wire.base import ErrorBody, ErrorResponse
 from secure_train.wire.names import in_words
 
@@ -65,7 +65,7 @@ def routed() -> FastAPI:
         responses={"4XX": {"model": ErrorResponse}, "5XX": {"model": ErrorResponse}},
     )
     api = APIRouter(prefix="/api/v1")
-    for module in (people, datasets, jobs, models, evidence, worker):
+    for module in (people, datasets, jobs, searches, models, evidence, worker):
         api.include_router(module.router)
     app.include_router(api)
     app.add_api_route("/healthz", health, methods=["GET"], tags=["health"])

@@ -15,6 +15,8 @@ from secure_train.db.trail import Trail
 from secure_train.jobs.controller import Controller, Timing
 from secure_train.jobs.errors import LauncherError
 from secure_train.jobs.launcher import RayLauncher
+from secure_train.jobs.search.admission import Admission
+from secure_train.jobs.search.service import SearchService
 from secure_train.jobs.submit import JobService
 from secure_train.jobs.worker_service import WorkerService
 from secure_train.policy import CapabilityIssuer, Guard, PolicyEngine
@@ -53,6 +55,12 @@ class ControlPlane:
         self.budgets = BudgetService(self.guard, self.trail)
         self.models = ModelService(self.guard, self.trail, self.vault, self.blocks)
         self.jobs = JobService(self.guard, self.trail, self.database, self.vault, self.blocks, self.datasets)
+        self.searches = SearchService(
+            self.guard,
+            self.trail,
+            self.database,
+            Admission(self.guard, self.trail, self.database, self.vault, self.blocks, self.datasets),
+        )
         self.workers = WorkerService(
             self.guard,
             self.trail,

@@ -42,9 +42,13 @@ from secure_train.wire.people import (
     ProjectView,
     TokenView,
 )
+from secure_train.wire.searches import PlanSearch, SearchDetail, SearchPlan, SearchView, SubmitSearch
 
 STREAM_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 """A followed job's stream is never silent for so long, unless the control plane is lost."""
+
+PRICING_TIMEOUT = httpx.Timeout(600.0, connect=5.0)
+"""A search's trials of different cost are priced one after another, some seconds each."""
 
 
 class Client:
@@ -227,6 +231,42 @@ class Client:
     def report(self, job: str) -> bytes:
         """Return the job's report as one self-contained HTML page."""
         return self._transport.content("GET", f"/jobs/{job}/report")
+
+    # Searches
+
+    def plan_search(self, spec: dict[str, Any]) -> SearchPlan:
+        """Return what a search would cost and whether it would be allowed, submitting nothing."""
+        body = PlanSearch(spec=spec).model_dump()
+        return self._transport.call("POST", "/searches/plan", SearchPlan, json=body, timeout=PRICING_TIMEOUT)
+
+    def submit_search(
+        self, spec: dict[str, Any], *, idempotency_key: str, workdir: bytes | None = None
+    ) -> SearchView:
+        """Submit a search. Repeating the call with the same key returns the same search."""
+        packed = None if workdir is None else base64.b64encode(workdir).decode()
+        body = SubmitSearch(spec=spec, idempotency_key=idempotency_key, workdir=packed).model_dump()
+        return self._transport.call("POST", "/searches", SearchView, json=body, timeout=PRICING_TIMEOUT)
+
+    def searches(
+        self,
+        *,
+        project: str | None = None,
+        state: str | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> list[SearchView]:
+        """List the searches one may read, newest first; ``after`` is the last id of the page before."""
+        given = {"project": project, "state": state, "limit": limit, "after": after}
+        parameters = {name: value for name, value in given.items() if value is not None}
+        return self._transport.call("GET", "/searches", TypeAdapter(list[SearchView]), params=parameters)
+
+    def search(self, search: str) -> SearchDetail:
+        """Return a search with its trials."""
+        return self._transport.call("GET", f"/searches/{search}", SearchDetail)
+
+    def cancel_search(self, search: str) -> SearchView:
+        """End a search and all its trials; their unused budget goes back."""
+        return self._transport.call("POST", f"/searches/{search}/cancel", SearchView)
 
     # Models
 

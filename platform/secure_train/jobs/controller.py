@@ -34,6 +34,7 @@ from secure_train.jobs.liveness import group_awaited, last_sign_of_life
 from secure_train.jobs.locks import lock_job
 from secure_train.jobs.queue import next_jobs, waiting_projects
 from secure_train.jobs.recovery import fail, record_death
+from secure_train.jobs.search.advance import advance, running_searches
 from secure_train.jobs.states import ACTIVE, TERMINAL, JobState
 from secure_train.jobs.tickets import issue_ticket, was_launched
 from secure_train.jobs.transitions import transition, waiting_since
@@ -110,6 +111,7 @@ class Controller:
 
     def tick(self) -> None:
         """Look once at everything. Never raises: what fails is logged and tried again at the next tick."""
+        self._attempt("searches", self._advance_searches)
         self._attempt("queue", self._start_queued)
         try:
             for job_id in self._ids(ACTIVE):
@@ -152,6 +154,10 @@ class Controller:
             query = query.where(Job.submission_id.is_not(None))
         with self._database.read() as session:
             return list(session.scalars(query))
+
+    def _advance_searches(self) -> None:
+        for search_id in running_searches(self._database):
+            self._attempt(search_id, partial(advance, self._database, self._audit, search_id))
 
     def _start_queued(self) -> None:
         with self._database.read() as session:

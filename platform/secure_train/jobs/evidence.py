@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from secure_train import dp, ledger
 from secure_train.db.tables import DatasetVersion, Job, JobRelease
+from secure_train.jobs.search.tuning import tuning_of
 from secure_train.spec import CategoricalColumn, NumericColumn, job_from_json, schema_from_json
 
 
@@ -32,6 +33,7 @@ def statement_of(session: Session, job: Job) -> dp.DPStatement:
             dp.EvaluationRelease(name=f"step {row.step}, noise epoch {row.noise_epoch}", epsilon=row.epsilon)
             for row in session.scalars(releases.order_by(JobRelease.noise_epoch, JobRelease.step))
         ],
+        tuning=tuning_of(session, job),
     )
 
 

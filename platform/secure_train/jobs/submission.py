@@ -20,6 +20,7 @@ from secure_train.jobs.journal import job_event
 from secure_train.jobs.keys import CODE_TENSOR, code_manifest, key_context
 from secure_train.policy import Actor, Resource, resources
 from secure_train.spec import (
+    ModelSpec,
     SpecError,
     SpecErrors,
     TrainingJob,
@@ -88,8 +89,13 @@ def plain_digest(prefixed: str) -> str:
 def read_submission(message: SubmitJob) -> Submission:
     """Validate what was sent; raises SpecErrors."""
     spec = job_from_json(message.spec)
-    needs_code = spec.model.kind == "entrypoint"
-    if needs_code != (message.workdir is not None):
+    return Submission(spec, read_code(spec.model, message.workdir), message.idempotency_key)
+
+
+def read_code(model: ModelSpec, workdir: str | None) -> Package | None:
+    """Read the working directory that was sent, if the model needs one; raises SpecErrors."""
+    needs_code = model.kind == "entrypoint"
+    if needs_code != (workdir is not None):
         problem = SpecError(
             path="workdir",
             message="is missing" if needs_code else "was sent, and the model needs none",
@@ -97,8 +103,17 @@ def read_submission(message: SubmitJob) -> Submission:
             hint="submit through the CLI: it packs model.workingDir" if needs_code else "leave it out",
         )
         raise SpecErrors([problem], "submission")
-    code = None if message.workdir is None else _read_code(message.workdir)
-    return Submission(spec, code, message.idempotency_key)
+    if workdir is None:
+        return None
+    try:
+        return read_package(base64.b64decode(workdir, validate=True))
+    except (binascii.Error, WorkdirError) as error:
+        problem = SpecError(
+            path="workdir",
+            message=f"is not a packed working directory: {error}",
+            hint="submit through the CLI, which packs it",
+        )
+        raise SpecErrors([problem], "submission") from error
 
 
 def price(spec: TrainingJob, version: DatasetVersion) -> Offer:
@@ -207,15 +222,3 @@ def require_same(job: Job, submission: Submission) -> None:
             f"the idempotency key {submission.idempotency_key!r} was used for another job, {job.id}: "
             "use a new key"
         )
-
-
-def _read_code(workdir: str) -> Package:
-    try:
-        return read_package(base64.b64decode(workdir, validate=True))
-    except (binascii.Error, WorkdirError) as error:
-        problem = SpecError(
-            path="workdir",
-            message=f"is not a packed working directory: {error}",
-            hint="submit through the CLI, which packs it",
-        )
-        raise SpecErrors([problem], "submission") from error

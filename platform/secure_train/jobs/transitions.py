@@ -65,6 +65,21 @@ class RestartBudget:
             )
 
 
+class TrialStarted:
+    """A trial that its search never started cannot be resumed: its values may never have been chosen."""
+
+    def apply(self, change: Change) -> None:
+        """Raise IllegalTransition for a trial that was never queued."""
+        if change.target is not JobState.QUEUED or change.source not in TERMINAL:
+            return
+        of_job = (JobTransition.job_id == change.job.id, JobTransition.target == JobState.QUEUED.value)
+        if change.session.scalar(select(JobTransition.seq).where(*of_job).limit(1)) is None:
+            raise IllegalTransition(
+                f"job {change.job.id} is a trial that its search never started: submit a job with its "
+                "values, or another search"
+            )
+
+
 class ReopenBudget:
     """A job that is queued again holds again what it had left of its budget."""
 
@@ -98,7 +113,14 @@ class Stamp:
             job.cancel_requested_by = None
 
 
-RULES: tuple[Rule, ...] = (AllowedEdge(), RestartBudget(), ReopenBudget(), SettleOnEnd(), Stamp())
+RULES: tuple[Rule, ...] = (
+    AllowedEdge(),
+    RestartBudget(),
+    TrialStarted(),
+    ReopenBudget(),
+    SettleOnEnd(),
+    Stamp(),
+)
 
 
 def transition(

@@ -21,6 +21,7 @@ from secure_train.db.tables import (
     JobWorker,
     Model,
     ModelVersion,
+    SearchTrial,
 )
 from secure_train.jobs.phases import phases
 from secure_train.wire.jobs import (
@@ -50,7 +51,7 @@ def job_views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
     budgets = {row.job_id: row for row in _rows(session, BudgetReservation, BudgetReservation.job_id, ids)}
     recoveries, checkpoints = _count(session, JobRecovery, ids), _count(session, JobCheckpoint, ids)
     models, metrics = _models(session, ids), _metrics(session, ids)
-    doing = phases(session, jobs)
+    doing, searches = phases(session, jobs), _searches(session, ids)
     views = []
     for job in jobs:
         budget = budgets.get(job.id)
@@ -80,6 +81,7 @@ def job_views(session: Session, jobs: Sequence[Job]) -> list[JobView]:
                 checkpoints=checkpoints.get(job.id, 0),
                 model=models.get(job.id),
                 metrics=metrics.get(job.id, {}),
+                search=searches.get(job.id),
                 created_at=job.created_at,
                 started_at=job.started_at,
                 finished_at=job.finished_at,
@@ -196,6 +198,11 @@ def _models(session: Session, ids: list[str]) -> dict[str, str]:
     )
     found = session.execute(query.where(ModelVersion.job_id.in_(ids)))
     return {job_id: f"{name}@{version}" for job_id, name, version in found}
+
+
+def _searches(session: Session, ids: list[str]) -> dict[str, str]:
+    query = select(SearchTrial.job_id, SearchTrial.search_id).where(SearchTrial.job_id.in_(ids))
+    return dict(session.execute(query).all())
 
 
 def _metrics(session: Session, ids: list[str]) -> dict[str, dict[str, Any]]:

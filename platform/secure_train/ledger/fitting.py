@@ -45,18 +45,20 @@ class Shape:
         return (training, Pure(self.evaluation_epsilon)) if self.evaluation_epsilon else (training,)
 
 
-def largest_epsilon(room: Room, shape: Shape) -> float | None:
+def largest_epsilon(room: Room, shape: Shape, *, jobs: int = 1) -> float | None:
     """Return the largest privacy.epsilon that would be admitted now, or None. Takes up to a second.
+
+    With more than one job: of each, so that all of them together are admitted.
 
     Rounded down to three digits, for a person to type. Calibrating to it gives a σ no smaller than the one
     that was found to fit, for ε falls as σ rises.
     """
     sums = [limit for limit in room.limits if not isinstance(limit.rule, RdpFilter)]
     if sums:
-        fits = min(_left_by_sum(limit, shape) for limit in sums)
+        fits = min(_left_by_sum(limit, shape, jobs) for limit in sums)
         return rounded_down(fits) if fits > exact(shape.evaluation_epsilon) else None
     bounds = [_added(limit) for limit in room.limits]
-    noise = _least_noise(lambda sigma: all(bound(shape.events(sigma)) for bound in bounds))
+    noise = _least_noise(lambda sigma: all(bound(shape.events(sigma) * jobs) for bound in bounds))
     if noise is None:
         return None
     alone = composed_epsilon(Mechanism(noise, shape.sampling_rate, shape.steps), shape.delta)
@@ -64,9 +66,11 @@ def largest_epsilon(room: Room, shape: Shape) -> float | None:
     return float(found) if found >= _SMALLEST and found > exact(shape.evaluation_epsilon) else None
 
 
-def _left_by_sum(limit: Limit, shape: Shape) -> Decimal:
+def _left_by_sum(limit: Limit, shape: Shape, jobs: int) -> Decimal:
     left = limit.left()
-    return left.epsilon if exact(shape.delta) <= left.delta else Decimal(0)
+    if total([shape.delta] * jobs) > left.delta:
+        return Decimal(0)
+    return left.epsilon if jobs == 1 else _three_digits(left.epsilon / jobs)
 
 
 def _added(limit: Limit) -> Callable[[tuple[DpEvent, ...]], bool]:

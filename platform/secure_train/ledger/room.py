@@ -55,9 +55,9 @@ class Room:
 
     limits: tuple[Limit, ...]
 
-    def refusing(self, claim: Claim) -> Limit | None:
-        """Return the first limit that does not admit a job, or None if all do."""
-        return next((limit for limit in self.limits if not limit.admits(claim)), None)
+    def refusing(self, *claims: Claim) -> Limit | None:
+        """Return the first limit that does not admit a job, or jobs together, or None if all do."""
+        return next((limit for limit in self.limits if not limit.admits(*claims)), None)
 
     def left_epsilon(self) -> float:
         """Return the least ε that any limit has left, rounded down."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from secure_train.db.tables import Dataset, Job, Model, ModelVersion, Principal
+from secure_train.db.tables import Dataset, Job, Model, ModelVersion, Principal, Search
 from secure_train.policy.actions import Action
 
 
@@ -97,8 +97,11 @@ def dataset_entity(row: Dataset, rows: int, guests: Iterable[str] = ()) -> Entit
     return Entity(Uid("Dataset", row.id), attributes)
 
 
-def job_entity(row: Job, granted: Iterable[Action] | None = None) -> Entity:
-    """Describe a job; with what its capability grants, if the job itself asks."""
+def job_entity(row: Job | Search, granted: Iterable[Action] | None = None) -> Entity:
+    """Describe a job; with what its capability grants, if the job itself asks.
+
+    A search is a job too: whoever may read or cancel its trials may do so with the whole of it.
+    """
     attributes: dict[str, Any] = {
         "project": project_uid(row.project_id).reference,
         "submitter": principal_uid(row.submitted_by).reference,

@@ -16,6 +16,7 @@ from secure_train.db.tables import (
     ModelVersion,
     Principal,
     ProjectMember,
+    Search,
 )
 from secure_train.policy.entities import (
     Entity,
@@ -65,6 +66,12 @@ def job(session: Session, row: Job) -> Resource:
     """Return a job; policies may look at its dataset too."""
     related = (_dataset_entity(session, session.get_one(Dataset, row.dataset_id)),)
     return Resource(f"job:{row.id}", job_entity(row), row.project_id, related)
+
+
+def search(session: Session, row: Search) -> Resource:
+    """Return a search, which policies take for a job."""
+    related = (_dataset_entity(session, session.get_one(Dataset, row.dataset_id)),)
+    return Resource(f"search:{row.id}", job_entity(row), row.project_id, related)
 
 
 def checkpoint(row: Job) -> Resource:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from secure_train.db.tables import BudgetReservation, Dataset, Job
+from secure_train.db.tables import BudgetReservation, Dataset, Job, SearchTrial
 from secure_train.registry.lookup import version_of_job
 
 
@@ -15,6 +16,7 @@ def lineage_of(session: Session, job: Job, weights_digest: str) -> dict[str, Any
     version = version_of_job(session, job)
     dataset = session.get_one(Dataset, job.dataset_id)
     spent = session.get_one(BudgetReservation, job.id)
+    trial = session.scalar(select(SearchTrial).where(SearchTrial.job_id == job.id))
     return {
         "job": {
             "id": job.id,
@@ -27,6 +29,7 @@ def lineage_of(session: Session, job: Job, weights_digest: str) -> dict[str, Any
             "noise_epoch": job.noise_epoch,
             "attempts": job.attempt,
             "generations": job.generation,
+            "search": trial and {"id": trial.search_id, "trial": trial.number},
         },
         "dataset": {
             "id": dataset.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -102,14 +103,32 @@ def _counting(search: SearchJob) -> Iterator[tuple[Path, SpecError]]:
             allowed=f"an integer from 1 to {MAX_TRIALS}",
             hint="say how many trials to pay for",
         )
-    elif settings.sampler == "random" and combinations is not None and settings.trials > combinations:
+    elif settings.sampler == "random" and settings.trials > (size := _size(search)):
         yield _problem(
             ("search", "trials"),
             "is more than there are combinations: some would be paid for twice",
             given=str(settings.trials),
-            allowed=f"at most {combinations}",
+            allowed=f"at most {size:g}",
             hint="lower it, or use sampler: grid",
         )
+
+
+def _size(search: SearchJob) -> float:
+    """How many combinations there are; infinite where a range of real numbers is searched."""
+    template = search.template.model_dump(mode="json", by_alias=True)
+    return math.prod(_values(template, path, one) for path, one in search.search.parameters.items())
+
+
+def _values(template: dict[str, Any], path: str, parameter: Parameter) -> float:
+    if parameter.choices is not None:
+        return len(parameter.choices)
+    try:
+        holder, key = _holder(template, path)
+    except KeyError:
+        return math.inf  # told as a problem of its own
+    if isinstance(holder[key], int) and parameter.low is not None and parameter.high is not None:
+        return math.floor(parameter.high) - math.ceil(parameter.low) + 1
+    return math.inf
 
 
 def _parameter(search: SearchJob, path: str, parameter: Parameter) -> Iterator[tuple[Path, SpecError]]:

@@ -60,7 +60,10 @@ class JobPlan(Message):
 
 
 class JobView(Message):
-    """A job as it stands. ``phase`` says in words what it is doing: finer than ``state``, and for people."""
+    """A job as it stands. ``phase`` says in words what it is doing: finer than ``state``, and for people.
+
+    ``search``: the one that the job is a trial of.
+    """
 
     id: str
     name: str
@@ -86,6 +89,7 @@ class JobView(Message):
     checkpoints: int
     model: str | None
     metrics: dict[str, Any]
+    search: str | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

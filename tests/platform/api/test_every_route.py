@@ -35,6 +35,22 @@ DATASET = {
         "target": {"name": "b", "task": "regression", "lower": 0, "upper": 1},
     },
 }
+SEARCH = {
+    "apiVersion": "secure-train/v1",
+    "kind": "SearchJob",
+    "metadata": {"name": "income", "project": "census", "purpose": "income-statistics"},
+    "template": {
+        "data": {"dataset": "adult"},
+        "model": {"kind": "linear"},
+        "privacy": {"epsilon": 1.0, "delta": 1e-5, "evaluation": {"epsilon": 0.2}},
+        "training": {"batchSize": 64, "steps": 10, "optimizer": {"kind": "sgd", "learningRate": 0.1}},
+    },
+    "search": {
+        "sampler": "grid",
+        "objective": "accuracy",
+        "parameters": {"training.seed": {"choices": [1, 2]}},
+    },
+}
 # What each route needs to get as far as its decision. A route that is missing here fails the test.
 REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/api/v1/whoami"): {},
@@ -67,6 +83,11 @@ REQUESTS: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/api/v1/jobs/{job}/logs"): {},
     ("GET", "/api/v1/jobs/{job}/stream"): {},
     ("GET", "/api/v1/jobs/{job}/report"): {},
+    ("POST", "/api/v1/searches/plan"): {"json": {"spec": SEARCH}},
+    ("POST", "/api/v1/searches"): {"json": {"spec": SEARCH, "idempotency_key": "k"}},
+    ("GET", "/api/v1/searches"): {},
+    ("GET", "/api/v1/searches/{search}"): {},
+    ("POST", "/api/v1/searches/{search}/cancel"): {},
     ("GET", "/api/v1/models"): {},
     ("GET", "/api/v1/models/{model:path}"): {},
     ("GET", "/api/v1/models/{model:path}/versions/{version}/download"): {},
@@ -180,6 +201,7 @@ def _prepared(
             token="tok_x",
             dataset=world.dataset,
             job=world.job.id,
+            search="srch_x",
             model=world.model,
             version=1,
             decision="dec_x",

@@ -168,6 +168,7 @@ def job(state: str, **values: Any) -> JobView:
         "checkpoints": 12 if started else 0,
         "model": "income@3" if state == "succeeded" else None,
         "metrics": {},
+        "search": None,
         "created_at": START,
         "started_at": at(0.6) if started else None,
         "finished_at": at(66) if finished and state != "denied" else START if finished else None,

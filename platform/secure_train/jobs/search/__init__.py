@@ -1,0 +1,1 @@
+"""Searches for hyperparameters: many jobs from one template, every one of them charged."""
