@@ -32,6 +32,7 @@ from secure_train.dp.keyed import derive
 _OTHERS = 3
 """Records per worker that are in both datasets and contribute nothing."""
 _TAIL = (0.002, 0.005, 0.01, 0.02, 0.05)
+_CAUTION = 0.01
 _QUANTILES = (*_TAIL, *np.linspace(0.1, 0.9, 9), *(1 - share for share in _TAIL))
 
 
@@ -124,17 +125,21 @@ def _scores(
 def _thresholds(
     without: npt.NDArray[np.float64], with_it: npt.NDArray[np.float64], mechanism: Mechanism, failure: float
 ) -> set[float]:
-    """Of some quantiles, those whose error bounds are best on a Gaussian scale and best against the claim."""
+    """Of some quantiles, those whose error bounds are best on a Gaussian scale and best against the claim.
+
+    Bounds are stricter here than those that are stated: the best of many would else be the luckiest, far in
+    a tail.
+    """
     from scipy import stats
 
     candidates = np.quantile(np.concatenate([without, with_it]), _QUANTILES)
 
     def separation(threshold: float) -> float:
-        rates = _rates(without, with_it, threshold, failure)
+        rates = _rates(without, with_it, threshold, failure * _CAUTION)
         return -float(stats.norm.ppf(rates.false_positive) + stats.norm.ppf(rates.false_negative))
 
     def excess(threshold: float) -> float:
-        return tradeoff.excess(_rates(without, with_it, threshold, failure), mechanism)
+        return tradeoff.excess(_rates(without, with_it, threshold, failure * _CAUTION), mechanism)
 
     return {float(max(candidates, key=separation)), float(max(candidates, key=excess))}
 
