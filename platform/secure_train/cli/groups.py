@@ -28,8 +28,9 @@ class Entry:
 
 
 ENTRIES = {
-    "submit": Entry("submit", "submit", "Submit a training job."),
+    "submit": Entry("submit", "submit", "Submit a training job, or a search."),
     "jobs": Entry("jobs", "app", "Jobs."),
+    "search": Entry("search", "app", "Searches for hyperparameters."),
     "data": Entry("data", "app", "Datasets and their privacy budgets."),
     "models": Entry("models", "app", "Published models."),
     "policy": Entry("policy", "app", "Rules and decisions."),

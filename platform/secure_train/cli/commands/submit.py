@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from secure_train.cli.commands.jobs import describe
 from secure_train.cli.context import connect
-from secure_train.cli.errors import CliError, ExitCode, UsageError
+from secure_train.cli.errors import UsageError
 from secure_train.cli.follow import Follower, Silent, failure, live_view
 from secure_train.cli.output import Format, Output, console, diagnostics, facts, note, show
+from secure_train.cli.plans import PlanDenied, plan_yaml
+from secure_train.cli.searching import submit_search
 from secure_train.client import Client
-from secure_train.spec import EntrypointModel, load_job, pack
+from secure_train.spec import EntrypointModel, ModelSpec, SearchJob, load_submittable, pack
 from secure_train.wire.jobs import JobPlan, JobView
 
 
-class PlanDenied(CliError):
-    """The job, as it stands, would be refused."""
-
-    code = "denied"
-    exit_code = ExitCode.DENIED
-
-
 def submit(
-    file: Annotated[Path, typer.Argument(help="A job.yaml.", exists=True, dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="A job.yaml or search.yaml.", exists=True, dir_okay=False)],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="a.b=c: override a field of the file.")
     ] = None,
@@ -42,21 +37,25 @@ def submit(
     ] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Submit a training job."""
+    """Submit a training job, or a search."""
     if wait and live:
         raise UsageError(
             "--wait and --follow exclude each other", "--follow waits too, and shows what happens"
         )
-    job = load_job(file, overrides=overrides or [])
+    job = load_submittable(file, overrides=overrides or [])
+    key = idempotency_key or secrets.token_hex(16)
+    if isinstance(job, SearchJob):
+        model = job.template.model
+        submit_search(
+            job, None if dry_run else _packed(file, model), key, output, dry_run, wait or live, live, timeout
+        )
+        return
     spec = job.model_dump(mode="json", by_alias=True, exclude_none=True)
     with connect() as client:
         if dry_run:
             _show_plan(client.plan(spec), output)
             return
-        workdir = None
-        if isinstance(job.model, EntrypointModel):
-            workdir = pack(_working_dir(file, job.model.working_dir)).data
-        view = client.submit(spec, idempotency_key=idempotency_key or secrets.token_hex(16), workdir=workdir)
+        view = client.submit(spec, idempotency_key=key, workdir=_packed(file, job.model))
         if output is Format.TABLE:
             console().print(view.id)
             note(f"next: secure-train jobs logs -f {view.id}")
@@ -68,6 +67,11 @@ def submit(
             facts(describe(view), diagnostics())
 
     show(view, output, summary, failure=failure(view) if wait or live else None)
+
+
+def _packed(file: Path, model: ModelSpec) -> bytes | None:
+    """Pack the code of a model that has some."""
+    return pack(_working_dir(file, model.working_dir)).data if isinstance(model, EntrypointModel) else None
 
 
 def _working_dir(file: Path, given: str) -> Path:
@@ -95,21 +99,6 @@ def _show_plan(plan: JobPlan, output: Format) -> None:
         facts(_cost(plan), to)
 
     show(plan, output, text, failure=_objection(plan))
-
-
-def plan_yaml(spec: dict[str, Any]) -> str:
-    """Write a resolved specification as a job file: every default filled in, nothing that is empty."""
-    import yaml
-
-    full = _without_empty(spec)
-    return str(yaml.safe_dump(full, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100))
-
-
-def _without_empty(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    inner = {name: _without_empty(item) for name, item in value.items()}
-    return {name: item for name, item in inner.items() if item is not None and item != {}}
 
 
 def _cost(plan: JobPlan) -> list[tuple[str, object]]:
