@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from secure_train.cli.commands.models import _write_csv
-from secure_train.cli.plans import plan_yaml
 from secure_train.cli.figures import metric_facts, recovery_text
 from secure_train.cli.output import facts, note_more, rows
+from secure_train.cli.plans import plan_yaml
 from secure_train.wire.jobs import RecoveryView
 from secure_train.wire.models import Prediction
 
