@@ -48,7 +48,8 @@ REFERENCE = Costs(
     multiply_add=2.5e-10,
     reduce=2.6e-9,
 )
-"""Measured with `measure` at N = 2048 and 51 bits, fused kernel, one core of an AMD EPYC of 2019 (Zen 2)."""
+"""Estimates for N = 2048, 51 bits, the fused kernel and one core of an AMD EPYC (Zen 2), from timings of
+single calls on a busy machine. `measure` replaces them by figures of the machine it runs on."""
 
 
 def measure(parameters: Parameters) -> Costs:

@@ -1,8 +1,8 @@
 """TenSEAL's own vectors: contexts in and out, where its parameters allow.
 
 TenSEAL packs slots and rescales, so it needs two primes or more; its ciphertexts are not ours and are not
-converted. What is: numbers, through a context. A public context encrypts, for whoever has only that; a
-context with its secret key decrypts. A context is always serialised before it leaves: TenSEAL's `make_context_public`
+converted. What is: numbers, through a context. A public context encrypts, for whoever has only that; one with
+its secret key decrypts. A context is always serialised before it leaves: TenSEAL's `make_context_public`
 leaves a decryptor in the process.
 """
 

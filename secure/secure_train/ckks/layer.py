@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -142,7 +142,7 @@ def encrypt_linear_layers(
             modulus_bits=encryptor.parameters.modulus_bits,
         )
         layer = EncryptedLinear(Session(encryptor, workers, made), bias=linear.bias is not None)
-        layer.weight = linear.weight
+        layer.weight = cast("nn.Parameter", linear.weight)
         layer.register_parameter("bias", linear.bias)
         parent, _, attribute = name.rpartition(".")
         setattr(model.get_submodule(parent), attribute, layer)

@@ -6,10 +6,10 @@ noise of deviation S on sums of L2 sensitivity Δ that is Δ²/(2S²)-zCDP (Cano
 Discrete Gaussian for Differential Privacy", NeurIPS 2020, theorem 14), as for continuous noise. That the
 accountant of *sampled* Gaussian sums holds for it too is not proved there; `docs/encrypted-linear.md`.
 
-**Sensitivity** (add or remove one record, of one row). Fix every encryption's randomness; it does not depend on
-the records, so a bound for each value of it is a bound for the mixture. Without the record its row is zero.
-With η_x, η_d the most that encryption and rounding change a coefficient (headers' `error`), its presence
-changes the useful coefficients of a·d, in L2 norm, by at most
+**Sensitivity** (add or remove one record, of one row). Fix every encryption's randomness; it does not depend
+on the records, so a bound for each value of it is a bound for the mixture. Without the record its row
+is zero. With η_x, η_d the most that encryption and rounding change a coefficient (headers' `error`), its
+presence changes the useful coefficients of a·d, in L2 norm, by at most
 
     x·d                             C, by clipping
     x∗(errors in d)                 R·m·η_d·√k: the m coefficients of x in a block meet m × m errors of d, for
