@@ -41,15 +41,14 @@ class Costs:
 
 
 REFERENCE = Costs(
-    encrypt=6.0e-4,
-    encrypt_public=6.5e-4,
-    encode=1.7e-4,
-    decrypt=3.3e-4,
-    multiply_add=2.5e-10,
-    reduce=2.6e-9,
+    encrypt=5.5e-4,
+    encrypt_public=7.1e-4,
+    encode=1.2e-4,
+    decrypt=3.7e-4,
+    multiply_add=4.0e-10,
+    reduce=3.3e-9,
 )
-"""Estimates for N = 2048, 51 bits, the fused kernel and one core of an AMD EPYC (Zen 2), from timings of
-single calls on a busy machine. `measure` replaces them by figures of the machine it runs on."""
+"""By `measure`, at N = 2048 and 51 bits on one core of an AMD EPYC (Zen 2) with other work on the machine."""
 
 
 def measure(parameters: Parameters) -> Costs:
