@@ -109,6 +109,8 @@ def test_checkpointing_drops_what_taps_save_until_the_backward_pass(tools):
     assert kept[True] < 0.6 * kept[False]
 
 
+# Torch's compiler looks at an attribute of tensors that torch warns of looking at.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_a_compiled_model_gives_the_same_sum(case, tools):
     model, *batch = case
     expected = tools.clipped_sum(model, tools.losses, batch, 0.1)
