@@ -40,6 +40,7 @@ JOB: dict[str, Any] = {
     "checkpoints": 1,
     "model": None,
     "metrics": {},
+    "search": None,
     "created_at": NOW,
     "started_at": NOW,
     "finished_at": None,

@@ -34,6 +34,8 @@ def describe(job: JobView) -> list[tuple[str, object]]:
         ("checkpoints", job.checkpoints),
         *metric_facts(job.metrics),
     ]
+    if job.search is not None:
+        found.append(("search", f"a trial of {job.search}"))
     if job.model is not None:
         found.append(("model", f"{job.project}/{job.model}"))
     return found
