@@ -74,7 +74,7 @@ def _cost(detail: JobDetail, steps: int) -> float:
 
 
 def require_same_values(stack: Stack, job: str) -> None:
-    """Check that no step ever gave two values: one state digest for each (noise epoch, step), and no divergence.
+    """Check that no step ever gave two values: one state digest for each (noise epoch, step).
 
     Raises:
         Broken: with the step.

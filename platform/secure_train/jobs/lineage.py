@@ -1,7 +1,7 @@
 """Noise epochs: a step that is run again gives the identical value, or gets fresh noise and a new charge.
 
-Sampling and noise are pure functions of (job key, rank, noise epoch, step). A digest of the
-state after a step, weights and optimizer, tells whether two runs were identical. Where they were not, the same noise would
+Sampling and noise are pure functions of (job key, rank, noise epoch, step). A digest of the state after a
+step, weights and optimizer, tells whether two runs were identical. Where they were not, the same noise would
 cover two different values, and their difference would be bare: so a new noise epoch begins at the newest good
 checkpoint, and its steps are charged anew. Never more than T steps are charged over all epochs together.
 """

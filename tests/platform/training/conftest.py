@@ -1,7 +1,7 @@
 """Workers in this process, and a control plane for them, in memory, that faults can be injected into.
 
-It keeps what the real one keeps of a job that bears on workers: charges, checkpoints with their state digests,
-releases, noise epochs and generations. It decides nothing by policy.
+It keeps what the real one keeps of a job that bears on workers: charges, checkpoints with their state
+digests, releases, noise epochs and generations. It decides nothing by policy.
 """
 
 from __future__ import annotations
