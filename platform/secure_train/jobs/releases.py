@@ -29,8 +29,8 @@ def release(session: Session, audit: Trail, job: Job, message: ReleaseMetrics) -
 
     The model that was evaluated must be that of a recorded checkpoint: its state digest is compared.
     ``epsilon`` is pure ε by record, added to training's (basic composition). Empty metrics in the answer:
-    divergence has used up the share of ε that was set aside for evaluation, and nothing was released. Raises StaleWorker,
-    JobConflict.
+    divergence has used up the share of ε that was set aside for evaluation, and nothing was released. Raises
+    StaleWorker, JobConflict.
     """
     require_epoch(job, message.noise_epoch)
     require_charged(session, job, message.step)
