@@ -7,8 +7,6 @@ import torch
 
 from secure_train.dp import Clipper
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 
 def on_device(case):
     model, *batch = case
