@@ -9,9 +9,8 @@ Nothing overlaps: with flat clipping, no record's gradient can be scaled before 
 efficiency is t / (t + 2·(W-1)/W·4·P / bandwidth + (W-1)·2·latency). The private step sends exactly what
 ordinary data-parallel training sends; noise adds no bytes.
 
-Predictions take t of an H100 and the links between them from `--gpu-*`; the defaults are this project's own
-measurement of the 92-million-parameter row of `dp_step.py` (docs/performance.md) and NVLink's and 400 Gb/s
-InfiniBand's datasheet rates.
+Predictions take t, P and the links from `--gpu-*`; the defaults are 92 million parameters, a step of 100 ms,
+and the datasheet rates of NVLink within a node of 8 and of 400 Gb/s InfiniBand between nodes.
 
 Run ``python benchmarks/dp_scaling.py [--quick] [-o json]``. The last line is JSON.
 """

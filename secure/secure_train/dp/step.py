@@ -146,7 +146,7 @@ class PrivateStep:
         self._last = (epoch, step)
         self._flat.zero_()
         with torch.random.fork_rng(devices=self._cuda_devices()):
-            torch.manual_seed(self._noise.model_seed(epoch, step))
+            self._seed(self._noise.model_seed(epoch, step))
             self._clipper.add_to(self._parts, self._loss_fn, batch)
         # Exact noise needs sums that hold whole numbers exactly until the workers' shares are added up.
         released = self._flat if self._noise.dtype is None else self._flat.to(self._noise.dtype)
@@ -175,6 +175,12 @@ class PrivateStep:
     def close(self) -> None:
         """Removes the hooks from the model."""
         self._clipper.close()
+
+    def _seed(self, seed: int) -> None:
+        # `torch.manual_seed` formats a stack trace at every call.
+        torch.default_generator.manual_seed(seed)
+        if self._flat.is_cuda:
+            torch.cuda.manual_seed(seed)
 
     def _cuda_devices(self) -> list[int]:
         return [self._flat.device.index] if self._flat.is_cuda else []
