@@ -101,6 +101,7 @@ def charge_evaluation(
             f"the evaluation at step {step} was charged {same[0].event}; epsilon {epsilon!r} is another"
         )
     if not same:
+        _leave_room_for_training(reservation, job, [*(_pure(charge) for charge in earlier), epsilon])
         charge = _charge(job, EVALUATION, noise_epoch, step, step, event)
         _spend(reservation, job, [*training_charges(session, job), *earlier, charge])
         session.add(charge)
@@ -146,6 +147,22 @@ def _charge(job: Job, kind: str, noise_epoch: int, first: int, last: int, event:
         last_step=last,
         event=event_to_json(event),
     )
+
+
+def _pure(charge: BudgetCharge) -> float:
+    event = event_from_json(charge.event)
+    return event.epsilon if isinstance(event, Pure) else 0.0
+
+
+def _leave_room_for_training(reservation: BudgetReservation, job: Job, evaluations: Iterable[float]) -> None:
+    """Refuse evaluations that the whole training would not fit beside: under plain addition over jobs it
+    counts whole from its first step, for when it stops may depend on what it released."""
+    whole = total([training_epsilon(job, job.steps), *evaluations])
+    if whole > exact(reservation.epsilon):
+        raise ChargeRefused(
+            f"{job.id} would release up to epsilon {float(whole):g} with its whole training, and has "
+            f"reserved epsilon {reservation.epsilon:g}"
+        )
 
 
 def _spend(reservation: BudgetReservation, job: Job, charges: Iterable[BudgetCharge]) -> None:
