@@ -64,10 +64,12 @@ class Clipper:
     | parameter not used | zero |
     | empty batch | a sum of zeros |
 
-    Arithmetic: norms are accumulated in float32 (float64 in models of float64) and raised by what
-    accumulation may lose, so that C holds per record up to a relative 1e-4. Under bfloat16 autocast the
-    gradient of a record is the exact product of its bfloat16 operands. On CUDA, scaling an operand by the
-    record's weight rounds it once more, by at most 2^-9·Σ_t ‖l_t‖‖r_t‖ for a layer's outer products; that is
+    Arithmetic: norms of sums that may cancel are computed in float64 (in float32 for bfloat16 on CUDA) and
+    raised by what accumulation may lose, so that C holds per record up to a relative 1e-4. Adding up records
+    in float32 rounds as any sum does; terms that cancel within a record are counted so that they cannot
+    amplify that. State that a model keeps between batches outside its buffers is not noticed here.
+    Under bfloat16 autocast the gradient of a record is the exact product of its bfloat16 operands. On CUDA,
+    scaling an operand by the record's weight rounds it once more, by at most 2^-9·Σ_t ‖l_t‖‖r_t‖ for a layer's outer products; that is
     added to the norm before weights are chosen, so C holds with it. TF32 is treated likewise. Sums are
     accumulated in float32, never rounded to bfloat16.
 
@@ -167,9 +169,11 @@ class Clipper:
                 del uses
                 factors, squared = self._measured(factors)
             if self._unverified:
-                verify(losses, factors, squared, self.parameters, self._max_grad_norm, autocast=autocast)
+                compared = verify(
+                    losses, factors, squared, self.parameters, self._max_grad_norm, autocast=autocast
+                )
                 # A lone record cannot show that records influence each other.
-                self._unverified = records < 2
+                self._unverified = compared < 2
             if not factors:
                 return
             with torch.no_grad():

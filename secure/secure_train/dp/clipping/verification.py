@@ -24,8 +24,11 @@ def verify(
     max_grad_norm: float,
     *,
     autocast: bool,
-) -> None:
+) -> int:
     """Compare the gradients and norms of a few records with those of autograd on the same graph.
+
+    Records whose loss or gradient is not finite tell nothing and are passed over. Returns how many were
+    compared.
 
     Args:
         losses: (B,), their graph still there.
@@ -40,12 +43,16 @@ def verify(
     """
     tolerance = _TOLERANCE_AUTOCAST if autocast else _TOLERANCE
     weights = torch.zeros_like(losses)
-    for index in range(min(VERIFIED_RECORDS, len(losses))):
+    compared = 0
+    for index in losses.detach().isfinite().nonzero().flatten().tolist():
+        if compared == VERIFIED_RECORDS:
+            break
         exact = torch.autograd.grad(
             losses[index], list(parameters.values()), retain_graph=True, allow_unused=True
         )
         if not all(bool(g.isfinite().all()) for g in exact if g is not None):
             continue
+        compared += 1
         length = math.sqrt(sum(float(g.double().square().sum()) for g in exact if g is not None))
         allowed = tolerance * length + 1e-4 * max_grad_norm
         weights.zero_()[index] = 1
@@ -64,3 +71,4 @@ def verify(
                 "outside the forward of the module that holds it. Make each record's loss depend on that "
                 "record alone, and use parameters only by calling their module"
             )
+    return compared

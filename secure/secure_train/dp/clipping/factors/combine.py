@@ -13,7 +13,7 @@ from secure_train.dp.clipping.factors.budget import InstantiationBudget
 from secure_train.dp.clipping.factors.dense import Dense
 from secure_train.dp.clipping.factors.lookup import Lookup
 from secure_train.dp.clipping.factors.outer import Outer
-from secure_train.dp.clipping.factors.precision import rounding_of, squared_lengths, wide
+from secure_train.dp.clipping.factors.precision import rounding_of, squared_lengths
 
 
 def combine(uses: Sequence[Factor]) -> Factor:
@@ -51,15 +51,16 @@ class Tied:
 
     def measured(self, budget: InstantiationBudget) -> tuple[Tensor, Factor]:
         """See `Factor`. ⟨outer, lookup⟩ = Σ_st left_s[index_t]·⟨right_s, gradient_t⟩."""
-        # A budget of its own: what it may instantiate is not kept, for the factors are still needed.
-        outer, _ = self.outer.measured(InstantiationBudget(budget.left))
+        # Not `measured`: gradients written out would be measured without what `add_to` does to the factors.
+        outer = self.outer.squared_norms(InstantiationBudget(budget.left))
         lookup, _ = self.lookup.measured(budget)
-        left, right, gradient = wide(self.outer.left), wide(self.outer.right), wide(self.lookup.gradient)
+        left, right = self.outer.left.double(), self.outer.right.double()
         index = self.lookup.index.unsqueeze(1).expand(-1, left.shape[1], -1)
-        cross = torch.linalg.vecdot(left.gather(2, index).flatten(1), (right @ gradient.mT).flatten(1))
-        rounding = rounding_of(self.outer.left)
+        products = right @ self.lookup.gradient.double().mT
+        cross = torch.linalg.vecdot(left.gather(2, index).flatten(1), products.flatten(1))
+        rounding = rounding_of(self.outer.left, right.shape[2] + index.shape[1] * index.shape[2])
         slack = (rounding.products + rounding.operands) * self._length()
-        return (outer + lookup + 2 * cross.double() + slack).clamp(min=0), self
+        return (outer + lookup + 2 * cross + slack).clamp(min=0), self
 
     def masked(self, usable: Tensor) -> Tied:
         """See `Factor`."""

@@ -94,11 +94,12 @@ class Convolution:
         """Squared norms without chunking, covering `add_to`'s rounding."""
         left, right = self.operands()
         if ghost:
-            return Outer(left[:, 0].mT, right[:, 0].mT).measured(InstantiationBudget(0))[0]
+            return Outer(left[:, 0].mT, right[:, 0].mT).squared_norms(InstantiationBudget(0))
         gradients = wide(left) @ wide(right).mT
         lengths = (squared_lengths(left.mT) * squared_lengths(right.mT)).sqrt().sum((1, 2))
-        norms = squared_lengths(gradients.flatten(1)).sqrt()
-        return (norms + rounding_of(left).operands * lengths).square()
+        rounding = rounding_of(left, self._positions)
+        covered = squared_lengths(gradients.flatten(1)) + rounding.products * lengths.square()
+        return (covered.sqrt() + rounding.operands * lengths).square()
 
     @property
     def _scratch(self) -> InstantiationBudget:

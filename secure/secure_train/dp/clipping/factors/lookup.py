@@ -32,10 +32,12 @@ class Lookup:
         if self.index.shape[1] == 1:
             return lengths[:, 0], self
         records, steps = self.index.shape
+        each = 17 * steps**2 + 8 * steps * self.gradient.shape[2]
         product = torch.cat(
-            [_coinciding(self.index[part], self.gradient[part]) for part in in_scratch(records, 9 * steps**2)]
+            [_coinciding(self.index[part], self.gradient[part]) for part in in_scratch(records, each)]
         )
-        slack = rounding_of(self.gradient).products * lengths.sqrt().sum(1).square()
+        rounding = rounding_of(self.gradient, self.gradient.shape[2] + steps**2)
+        slack = rounding.products * lengths.sqrt().sum(1).square()
         return product.clamp(min=0) + slack, self
 
     def masked(self, usable: Tensor) -> Lookup:

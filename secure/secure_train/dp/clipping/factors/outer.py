@@ -42,30 +42,38 @@ class Outer:
 
     def measured(self, budget: InstantiationBudget) -> tuple[Tensor, Factor]:
         """See `Factor`. A product of norms for T = 1; else ghost norm or instantiation, the cheaper."""
-        rounding = rounding_of(self.left)
-        if self.left.shape[1] == 1:
-            norms = squared_lengths(self.left[:, 0]) * squared_lengths(self.right[:, 0])
-            return norms * (1 + rounding.operands) ** 2, self
+        if not self._ghostly and budget.keep(len(self.left) * self._bytes_each):
+            return Dense(self.instantiated()).measured(budget)
+        return self.squared_norms(budget), self
+
+    def squared_norms(self, budget: InstantiationBudget) -> Tensor:
+        """Squared norms of what `add_to` adds, including its rounding, (B,), float64.
+
+        Terms that cancel count for 2^-23 of their squared length, however the norm was computed: `add_to`
+        sums them beside other records' in float32.
+        """
         records, steps, m = self.left.shape
         n = self.right.shape[2]
-        if prefers_ghost(steps, m, n):
+        rounding = rounding_of(self.left, m + n + steps**2)
+        if steps == 1:
+            norms = squared_lengths(self.left[:, 0]) * squared_lengths(self.right[:, 0])
+            return norms * (1 + rounding.operands) ** 2
+        if self._ghostly:
             parts = [
                 Outer(self.left[part], self.right[part])._ghost()
-                for part in in_scratch(records, 8 * steps**2)
+                for part in in_scratch(records, 16 * steps**2 + 8 * steps * (m + n))
             ]
             norms, lengths = (torch.cat(values) for values in zip(*parts, strict=True))
         else:
-            each = m * n * wide(self.left[:0]).element_size()
-            if budget.keep(records * each):
-                return Dense(self.instantiated()).measured(budget)
             norms = torch.cat(
                 [
                     squared_lengths(Outer(self.left[part], self.right[part]).instantiated().flatten(1))
-                    for part in budget.chunks(records, each)
+                    for part in budget.chunks(records, self._bytes_each)
                 ]
             )
             lengths = (squared_lengths(self.left) * squared_lengths(self.right)).sqrt().sum(1)
-        return (norms.sqrt() + rounding.operands * lengths).square(), self
+        covered = norms + rounding.products * lengths.square()
+        return (covered.sqrt() + rounding.operands * lengths).square()
 
     def masked(self, usable: Tensor) -> Outer:
         """See `Factor`."""
@@ -80,7 +88,7 @@ class Outer:
         return wide(self.left).mT @ wide(self.right)
 
     def _ghost(self) -> tuple[Tensor, Tensor]:
-        """Squared norms, raised to cover what float32 loses; and Σ_t ‖l_t‖‖r_t‖, both (B,), float64."""
+        """Squared norms, raised to cover what underflows; and Σ_t ‖l_t‖‖r_t‖, both (B,), float64."""
         left, right = gram(self.left), gram(self.right)
         steps, tiny = left.shape[1], torch.finfo(left.dtype).tiny
         diagonals = [g.diagonal(dim1=1, dim2=2).double() for g in (left, right)]
@@ -91,10 +99,18 @@ class Outer:
         product = torch.linalg.vecdot(left.flatten(1), right.flatten(1)).double() * scales[0] * scales[1]
         lost = [tiny * operand.shape[2] for operand in (self.left, self.right)]
         lengths = ((diagonals[0] + lost[0]) * (diagonals[1] + lost[1])).sqrt().sum(1)
-        # |⟨x_s, x_t⟩| ≤ ‖x_s‖‖x_t‖ bounds both the rounding of every product and what underflows.
+        # |⟨x_s, x_t⟩| ≤ ‖x_s‖‖x_t‖ bounds what underflows.
         underflow = steps * (lost[0] * diagonals[1].sum(1) + lost[1] * diagonals[0].sum(1))
-        slack = rounding_of(self.left).products * lengths.square() + underflow
-        return product.clamp(min=0) + slack, lengths
+        return product.clamp(min=0) + underflow, lengths
+
+    @property
+    def _ghostly(self) -> bool:
+        _, steps, m = self.left.shape
+        return steps == 1 or prefers_ghost(steps, m, self.right.shape[2])
+
+    @property
+    def _bytes_each(self) -> int:
+        return self.left.shape[2] * self.right.shape[2] * wide(self.left[:0]).element_size()
 
 
 def prefers_ghost(steps: int, m: int, n: int) -> bool:
