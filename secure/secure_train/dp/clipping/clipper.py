@@ -68,10 +68,10 @@ class Clipper:
     raised by what accumulation may lose, so that C holds per record up to a relative 1e-4. Adding up records
     in float32 rounds as any sum does; terms that cancel within a record are counted so that they cannot
     amplify that. State that a model keeps between batches outside its buffers is not noticed here.
-    Under bfloat16 autocast the gradient of a record is the exact product of its bfloat16 operands. On CUDA,
-    scaling an operand by the record's weight rounds it once more, by at most 2^-9·Σ_t ‖l_t‖‖r_t‖ for a layer's outer products; that is
-    added to the norm before weights are chosen, so C holds with it. TF32 is treated likewise. Sums are
-    accumulated in float32, never rounded to bfloat16.
+    Under bfloat16 autocast the gradient of a record is the exact product of its bfloat16 operands. On
+    CUDA, scaling an operand by the record's weight rounds it once more, by at most 2^-9·Σ_t ‖l_t‖‖r_t‖
+    for a layer's outer products; that is added to the norm before weights are chosen, so C holds with it.
+    TF32 is treated likewise. Sums are accumulated in float32, never rounded to bfloat16.
 
     On a GPU, each physical batch waits once for the device: for the answer whether a record must be masked.
 
