@@ -1,4 +1,8 @@
-"""How much a file of rows may unfold to in memory. A compressed file says little about its contents' size."""
+"""How much a file of rows may unfold to in memory. A compressed file says little about its contents' size.
+
+Parquet is checked batch by batch, after a batch was decoded: a file with huge cells takes their memory once
+before it is refused.
+"""
 
 from __future__ import annotations
 

@@ -29,17 +29,29 @@ def scratch_folder(job_id: str) -> Iterator[Path]:
         TrainingError: the place for such folders belongs to somebody else, or others may write into it.
     """
     place = _place()
-    _sweep(place)
-    folder = Path(tempfile.mkdtemp(prefix=f"{job_id}-", dir=place))
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
+    with _alone(place):
+        _sweep(place)
+        folder = Path(tempfile.mkdtemp(prefix=f"{job_id}-", dir=place))
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
         content = folder / "content"
         content.mkdir()
         yield content
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Within this, no other process sweeps: it would take a folder that is not locked yet for abandoned."""
+    handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _place() -> Path:
@@ -56,10 +68,10 @@ def _place() -> Path:
 
 
 def _sweep(place: Path) -> None:
-    """Delete the folders whose processes have ended. One without a lock file is only just being made."""
+    """Delete the folders whose processes have ended, perhaps before they could lock them."""
     for folder in place.iterdir():
         with suppress(FileNotFoundError, BlockingIOError):
-            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)

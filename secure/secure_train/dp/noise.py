@@ -103,7 +103,7 @@ class Noise(ABC):
 class GaussianNoise(Noise):
     """Gaussian noise in the sum's own precision: fast, with the float caveat of `gaussian.add_gaussian`.
 
-    The guarantee is for real arithmetic; `DiscreteGaussianNoise` is free of that.
+    The guarantee is for real arithmetic; `DiscreteGaussianNoise` draws exactly.
     """
 
     @property
@@ -119,7 +119,10 @@ class GaussianNoise(Noise):
 
 @dataclass(frozen=True)
 class DiscreteGaussianNoise(Noise):
-    """Exact noise on a public grid: what is released is a whole number of cells, however floats round.
+    """Exact noise on a public grid: what is released is a whole number of cells.
+
+    Exact from the sum onwards. The sum itself was added up in the parameters' dtype, where a record also
+    shifts how the others' sum rounds; models in float64 make that negligible.
 
     A worker's sum is rounded to a grid of 2^k and a discrete Gaussian (Canonne et al., NeurIPS 2020) of 2^20
     to 2^21 cells is added in integers. All numbers, and their sum over the workers, are exact in float64, so

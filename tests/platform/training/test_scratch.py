@@ -24,6 +24,14 @@ with scratch_folder("job_1") as folder:
 """
 
 
+STARTER = """
+from secure_train.training.scratch import scratch_folder
+for _ in range(200):
+    with scratch_folder("job_1") as folder:
+        assert folder.is_dir()
+"""
+
+
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -63,3 +71,17 @@ def test_a_link_in_the_place_of_the_folder_is_not_followed(place: Path, tmp_path
     place.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(TrainingError, match="delete it"), scratch_folder("job_1"):
         pass
+
+
+def test_processes_that_start_together_do_not_take_each_others_folders(place: Path) -> None:
+    starters = [subprocess.Popen([sys.executable, "-c", STARTER]) for _ in range(4)]
+    assert [starter.wait() for starter in starters] == [0] * 4
+    assert list(place.iterdir()) == []
+
+
+def test_a_folder_that_its_process_did_not_live_to_lock_goes_too(place: Path) -> None:
+    with scratch_folder("job_1"):
+        pass
+    (place / "job_2-abandoned").mkdir()
+    with scratch_folder("job_1"):
+        assert not (place / "job_2-abandoned").exists()
