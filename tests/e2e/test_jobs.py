@@ -11,8 +11,10 @@ import pytest
 
 from rig import Stack, evidence, small_job
 from secure_train.cli.examples import example
+from secure_train.dp.composition import total_epsilon
+from secure_train.ledger.events import event_from_json
 from secure_train.spec import pack
-from secure_train.wire.data import BudgetView
+from secure_train.wire.data import BudgetLine, BudgetView
 
 pytestmark = pytest.mark.slow
 STEPS = 120
@@ -28,18 +30,39 @@ def budget(stack: Stack) -> BudgetView:
     return stack.client.budget(stack.dataset)
 
 
+def left_by_its_lines(view: BudgetView) -> float:
+    """What all jobs leave, composed anew: held ones count what they hold, others what they spent."""
+    events = [
+        event_from_json(event.model_dump())
+        for line in view.lines
+        for event in (line.events if line.state == "held" else line.spent_events)
+    ]
+    return view.epsilon - total_epsilon(events, view.delta)
+
+
+def line_of(view: BudgetView, job: str) -> BudgetLine:
+    (found,) = [line for line in view.lines if line.job_id == job]
+    return found
+
+
 def test_a_cancelled_job_returns_what_it_did_not_spend_and_can_be_resumed_to_its_end(stack: Stack) -> None:
     before = budget(stack)
     job = stack.submit(small_job("cancel", STEPS))
     running = stack.wait_for(job, lambda detail: detail.job.checkpoints >= 2)
-    left = before.available_epsilon - running.job.epsilon
-    assert budget(stack).available_epsilon == pytest.approx(left, abs=1e-12)
+    held = budget(stack)
+    assert line_of(held, job).state == "held"
+    assert line_of(held, job).epsilon == running.job.epsilon
+    assert held.available_epsilon == pytest.approx(left_by_its_lines(held), abs=1e-9)
+    assert held.available_epsilon < before.available_epsilon
     stack.client.cancel(job)
     cancelled = stack.end_of(job)
     assert cancelled.job.state == "cancelled"
     assert 0 < cancelled.job.spent_epsilon < cancelled.job.epsilon
-    left = before.available_epsilon - cancelled.job.spent_epsilon
-    assert budget(stack).available_epsilon == pytest.approx(left, abs=1e-12)
+    returned = budget(stack)
+    assert line_of(returned, job).state == "settled"
+    assert line_of(returned, job).spent_epsilon == cancelled.job.spent_epsilon
+    assert returned.available_epsilon == pytest.approx(left_by_its_lines(returned), abs=1e-9)
+    assert held.available_epsilon < returned.available_epsilon < before.available_epsilon
     stack.client.resume(job)
     detail = stack.end_of(job)
     assert detail.job.state == "succeeded", detail.job.reason
@@ -51,8 +74,10 @@ def test_a_cancelled_job_returns_what_it_did_not_spend_and_can_be_resumed_to_its
     assert restored[-1] >= 20
     evidence.require_charged_once(stack, detail)
     evidence.require_same_values(stack, job)
-    left = before.available_epsilon - detail.job.spent_epsilon
-    assert budget(stack).available_epsilon == pytest.approx(left, abs=1e-12)
+    after = budget(stack)
+    assert line_of(after, job).spent_epsilon == detail.job.spent_epsilon
+    assert after.available_epsilon == pytest.approx(left_by_its_lines(after), abs=1e-9)
+    assert after.available_epsilon < returned.available_epsilon
 
 
 def test_a_model_of_ones_own_is_trained_from_its_working_directory(
